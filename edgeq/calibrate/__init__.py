@@ -1,0 +1,1 @@
+"""Float model + samples -> CalibrationTable: a clipping range for every activation."""

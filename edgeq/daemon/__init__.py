@@ -1,0 +1,1 @@
+"""Owns every thread, child process and signal: startup -> loop -> shutdown."""

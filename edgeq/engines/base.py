@@ -1,0 +1,34 @@
+"""What an engine is: named numpy arrays in, named numpy arrays out, and its own end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+import numpy.typing as npt
+
+from edgeq.tflite.runtime import TensorSpec
+
+EngineKind = Literal["float", "cpu-int8", "cuda-int8"]
+
+
+class Engine(Protocol):
+    """One loaded model; not thread-safe, so a pool holds several."""
+
+    @property
+    def kind(self) -> EngineKind:
+        """What the responses name as X-Edgeq-Engine."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `infer` takes."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What `infer` returns."""
+
+    def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Run once; errors as `tflite.runtime.Runner.run`."""
+
+    def close(self) -> None:
+        """Free what the engine holds."""

@@ -1,0 +1,29 @@
+"""A .tflite model -> an Engine on this box's CPU, through LiteRT and XNNPACK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from edgeq.engines.base import EngineKind
+from edgeq.tflite.runtime import Runner
+
+
+class CpuEngine:
+    """Float or INT8 on the CPU: the same interpreter, another file."""
+
+    def __init__(self, content: bytes, kind: EngineKind, *, threads: int) -> None:
+        self._runner = Runner(content, threads=threads)
+        self.kind = kind
+        self.inputs = self._runner.inputs
+        self.outputs = self._runner.outputs
+
+    def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Run once; errors as `Runner.run`."""
+        return self._runner.run(inputs)
+
+    def close(self) -> None:
+        """Free the interpreter."""
+        self._runner.close()

@@ -1,0 +1,141 @@
+"""Every error edgeq raises on purpose; each says thing, actual, expected, and carries a hint.
+
+EdgeqError
+├── UsageError               bad arguments or configuration: exit code 2
+│   └── ConfigError
+├── ModelError               a model file
+│   ├── StructureError         damaged: not a well-formed TFLite flatbuffer
+│   └── UnsupportedModelError  well-formed, but edgeq cannot take it
+├── SampleError              a sample that is not what the model takes
+├── CalibrationError         no usable range could be found
+├── QuantizeError            the INT8 file could not be written
+├── EngineError              an engine could not be built, loaded or run
+├── GateError                the engine does not agree with the float model
+├── BundleError              a bundle folder is incomplete or was altered
+├── RegistryError            the registry cannot be opened, or has no such version
+├── DropError                a drop was refused at intake; carries the stage
+├── SwapError                the new engine was not published; the old one still serves
+├── DaemonError              the daemon cannot be reached or refused a command
+└── RequestError             a request that cannot be answered
+    ├── InvalidRequestError    malformed, or not what the model takes
+    ├── NotFoundError          no such model, version or resource
+    ├── TooLargeError          the request body is over the limit
+    ├── ForbiddenError         an admin call without the right to make it
+    ├── ConflictError          the state of the model does not allow it
+    ├── UnavailableError       not ready, queue full or shutting down; carries retry_after_s
+    └── DeadlineError          the deadline passed before an answer
+"""
+
+from __future__ import annotations
+
+
+class EdgeqError(Exception):
+    """Base of every error raised on purpose: a message, and one imperative sentence as hint."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(EdgeqError):
+    """Bad arguments: exit code 2."""
+
+
+class ConfigError(UsageError):
+    """The configuration, a sidecar or an environment override is wrong."""
+
+
+class ModelError(EdgeqError):
+    """A model file cannot be used."""
+
+
+class StructureError(ModelError):
+    """The file is not a well-formed TFLite flatbuffer: truncated, damaged or something else."""
+
+
+class UnsupportedModelError(ModelError):
+    """The file is well-formed, but holds something that edgeq or the runtime cannot run."""
+
+
+class SampleError(EdgeqError):
+    """A sample has the wrong shape, type or content for the model."""
+
+
+class CalibrationError(EdgeqError):
+    """No usable range could be found for an activation, or a table does not fit its model."""
+
+
+class QuantizeError(EdgeqError):
+    """The INT8 model could not be written."""
+
+
+class EngineError(EdgeqError):
+    """An engine could not be built, loaded or run."""
+
+
+class GateError(EdgeqError):
+    """The engine does not agree with the float model on held-out samples."""
+
+
+class BundleError(EdgeqError):
+    """A bundle folder is incomplete or its files do not have their recorded digests."""
+
+
+class RegistryError(EdgeqError):
+    """The registry cannot be opened, or has no such model or version."""
+
+
+class DropError(EdgeqError):
+    """A drop was refused; `stage` names the check that refused it."""
+
+    def __init__(self, message: str, *, stage: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.stage = stage
+
+
+class SwapError(EdgeqError):
+    """The new engine was not published; what served before still serves."""
+
+
+class DaemonError(EdgeqError):
+    """The daemon cannot be reached, or refused a command."""
+
+
+class RequestError(EdgeqError):
+    """A request that cannot be answered."""
+
+
+class InvalidRequestError(RequestError):
+    """The request is malformed or is not what the model takes."""
+
+
+class NotFoundError(RequestError):
+    """No such model, version or resource."""
+
+
+class TooLargeError(RequestError):
+    """The request body is over the limit."""
+
+
+class ForbiddenError(RequestError):
+    """An admin call came without the right to make it."""
+
+
+class ConflictError(RequestError):
+    """The state of the model does not allow what was asked."""
+
+
+class UnavailableError(RequestError):
+    """Not ready, queue full or shutting down; `retry_after_s` is when to try again."""
+
+    def __init__(self, message: str, *, retry_after_s: int = 1, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(RequestError):
+    """The deadline passed before an answer was ready."""

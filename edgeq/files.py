@@ -1,0 +1,129 @@
+"""Bytes -> disk, so that a crash at any moment leaves either the old content or the new.
+
+Everything edgeq writes goes through here: a temporary file in the same directory, fsync,
+rename, fsync of the directory (litestream and SQLite do the same).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+COPY_CHUNK_BYTES = 1 << 20
+TEMPORARY_PREFIX = ".tmp-"  # what a crash can leave behind; `sweep_temporaries` removes it
+
+
+def fsync_directory(directory: Path) -> None:
+    """Make renames and removals in `directory` durable."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _temporary_for(path: Path) -> Path:
+    return path.with_name(
+        f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}-{path.name[-100:]}"
+    )
+
+
+@contextlib.contextmanager
+def atomic_writer(path: Path, *, mode: int = 0o640) -> Iterator[BinaryIO]:
+    """Yield a binary file that becomes `path` when the block ends, and vanishes if it raises."""
+    temporary = _temporary_for(path)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    fsync_directory(path.parent)
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o640) -> None:
+    """Replace the content of `path` by `data`, durably."""
+    with atomic_writer(path, mode=mode) as file:
+        file.write(data)
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the hex SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hex SHA-256 of a file's content, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(COPY_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def copy_durably(source: BinaryIO, target: Path, *, max_bytes: int) -> tuple[str, int] | None:
+    """Copy an open file to `target`; return its digest and size, or None if over `max_bytes`."""
+    digest, size = hashlib.sha256(), 0
+    with contextlib.suppress(_TooLargeError), atomic_writer(target) as file:
+        while chunk := source.read(COPY_CHUNK_BYTES):
+            size += len(chunk)
+            if size > max_bytes:
+                raise _TooLargeError
+            digest.update(chunk)
+            file.write(chunk)
+    return None if size > max_bytes else (digest.hexdigest(), size)
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+def publish_directory(source: Path, target: Path) -> None:
+    """Rename the finished directory `source` to `target` after making its content durable."""
+    for path in sorted(source.rglob("*"), reverse=True):
+        if path.is_dir():
+            fsync_directory(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    fsync_directory(source)
+    os.rename(source, target)
+    fsync_directory(target.parent)
+
+
+def make_temporary_directory(parent: Path) -> Path:
+    """Make an empty directory in `parent` that `sweep_temporaries` would remove after a crash."""
+    directory = parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
+    directory.mkdir(parents=True)
+    return directory
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory that readers may look at: first out of the way, then for good."""
+    if not path.exists():
+        return
+    doomed = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}")
+    os.rename(path, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def sweep_temporaries(directory: Path) -> int:
+    """Remove what a crash left half-written anywhere below `directory`; return how many."""
+    swept = 0
+    for path in sorted(directory.rglob(f"{TEMPORARY_PREFIX}*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        swept += 1
+    return swept

@@ -1,0 +1,1 @@
+"""Float model + CalibrationTable -> INT8 model (.tflite)."""

@@ -1,0 +1,1 @@
+"""Captured inputs: the server writes them; calibrate, verify and drift read them."""

@@ -1,0 +1,1 @@
+"""Requests -> Engine: the Open Inference Protocol over HTTP."""

@@ -1,0 +1,1 @@
+"""The model language every stage speaks: the TFLite flatbuffer, its tap and its interpreter."""

@@ -1,0 +1,182 @@
+"""A .tflite file + inputs -> outputs: the only importer of the interpreters.
+
+LiteRT (`ai_edge_litert`) wherever it has a wheel; `tflite_runtime`, which the same code drives,
+where it has none. Interpreters are not thread-safe: one `Runner` per thread.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import EngineError, InvalidRequestError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output as the outside sees it; -1 in `shape` is a free extent."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """True where a value of `shape` fits."""
+        return len(shape) == len(self.shape) and all(
+            own in (-1, given) for own, given in zip(self.shape, shape, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class RuntimeVersion:
+    """Which interpreter is in use."""
+
+    package: str
+    version: str
+
+    @property
+    def is_fallback(self) -> bool:
+        """True for tflite-runtime, which runs INT8 without XNNPACK and crashes on damaged files."""
+        return self.package != "ai-edge-litert"
+
+    def __str__(self) -> str:
+        return f"{self.package} {self.version}"
+
+
+@functools.lru_cache(maxsize=1)
+def _interpreter_module() -> tuple[ModuleType, str]:
+    try:
+        from ai_edge_litert import interpreter
+    except ImportError:
+        try:
+            from tflite_runtime import interpreter
+        except ImportError as error:
+            raise EngineError(
+                "no TFLite runtime is installed; edgeq needs ai-edge-litert or tflite-runtime",
+                hint="pip install ai-edge-litert (CPython 3.10 to 3.13), or edgeq[tflite].",
+            ) from error
+        return interpreter, "tflite-runtime"
+    return interpreter, "ai-edge-litert"
+
+
+def runtime_version() -> RuntimeVersion:
+    """Return the interpreter in use.
+
+    Raises:
+        EngineError: none is installed.
+    """
+    package = _interpreter_module()[1]
+    return RuntimeVersion(package, metadata.version(package))
+
+
+class Runner:
+    """One interpreter over one model.
+
+    Args:
+        content: the .tflite file's bytes; kept alive as long as the interpreter.
+        threads: how many CPU threads one invocation may use.
+        delegate: XNNPACK where the runtime has it; False takes the built-in kernels,
+            the reference that XNNPACK is checked against.
+
+    Raises:
+        EngineError: the runtime refuses the model.
+    """
+
+    def __init__(self, content: bytes, *, threads: int = 1, delegate: bool = True) -> None:
+        module, _ = _interpreter_module()
+        resolver = module.OpResolverType
+        kind = resolver.AUTO if delegate else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        self._content = content
+        try:
+            self._interpreter = module.Interpreter(
+                model_content=content, num_threads=threads, experimental_op_resolver_type=kind
+            )
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(
+                f"the runtime refuses the model: {_first_line(error)}",
+                hint="Run `edgeq doctor` to see the runtime's version; newer ops need a newer one.",
+            ) from error
+        self._input_details = self._interpreter.get_input_details()
+        self._output_details = self._interpreter.get_output_details()
+        self.inputs = tuple(_spec(detail) for detail in _unique(self._input_details))
+        self.outputs = tuple(_spec(detail) for detail in _unique(self._output_details))
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once; returns copies, keyed by output name.
+
+        Raises:
+            InvalidRequestError: an input is missing, unknown, or has the wrong shape or type.
+            EngineError: the runtime failed.
+        """
+        values = self._ordered(inputs)
+        try:
+            for detail, value in zip(self._input_details, values, strict=True):
+                self._interpreter.set_tensor(detail["index"], value)
+            self._interpreter.invoke()
+            results = [self._interpreter.get_tensor(d["index"]) for d in self._output_details]
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"inference failed: {_first_line(error)}") from error
+        return {spec.name: value for spec, value in zip(self.outputs, results, strict=True)}
+
+    def _ordered(self, inputs: Mapping[str, Array]) -> list[Array]:
+        known = {spec.name for spec in self.inputs}
+        if unknown := set(inputs) - known:
+            raise InvalidRequestError(
+                f"input {sorted(unknown)[0]!r} is unknown; the model takes {sorted(known)}"
+            )
+        return [self._checked(spec, inputs) for spec in self.inputs]
+
+    def _checked(self, spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
+        value = inputs.get(spec.name)
+        if value is None:
+            raise InvalidRequestError(f"input {spec.name!r} is missing")
+        if not spec.accepts(value.shape):
+            raise InvalidRequestError(
+                f"input {spec.name!r} has shape {list(value.shape)}; "
+                f"the model takes {list(spec.shape)}"
+            )
+        if value.dtype != spec.dtype:
+            raise InvalidRequestError(
+                f"input {spec.name!r} has type {value.dtype}; the model takes {spec.dtype}"
+            )
+        return np.ascontiguousarray(value)
+
+    def close(self) -> None:
+        """Free the interpreter; the runner must not be used afterwards."""
+        del self._interpreter
+
+
+def _unique(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give repeated names the suffix that `Model.name` gives them."""
+    seen: set[str] = set()
+    result = []
+    for detail in details:
+        name = detail["name"]
+        unique = name if name and name not in seen else f"{name}#{detail['index']}"
+        seen.add(name)
+        result.append({**detail, "name": unique})
+    return result
+
+
+def _spec(detail: dict[str, Any]) -> TensorSpec:
+    """Free extents stay -1, but for the first: the batch is what the interpreter allocated."""
+    signature = detail.get("shape_signature", ())
+    shape = tuple(
+        -1 if axis and axis < len(signature) and signature[axis] == -1 else int(extent)
+        for axis, extent in enumerate(detail["shape"])
+    )
+    return TensorSpec(detail["name"], shape, np.dtype(detail["dtype"]))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
