@@ -121,7 +121,9 @@ class Model:
     @property
     def operators(self) -> list[Any]:
         """The schema's OperatorT objects in execution order."""
-        return self.graph.operators or []
+        if self.graph.operators is None:  # a list of the graph's own, so that appends hold
+            self.graph.operators = []
+        return self.graph.operators  # type: ignore[no-any-return]
 
     @property
     def inputs(self) -> list[int]:
