@@ -1,0 +1,8 @@
+"""A YAML file and the environment -> Config, from which each stage gets its own Options."""
+
+from edgeq.config.changes import Changes, describe_changes
+from edgeq.config.load import load
+from edgeq.config.schema import Config
+from edgeq.config.sidecar import Sidecar, read_sidecar
+
+__all__ = ["Changes", "Config", "Sidecar", "describe_changes", "load", "read_sidecar"]

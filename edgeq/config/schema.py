@@ -1,0 +1,322 @@
+"""What can be configured: every key with its type, limits, default and unit.
+
+The descriptions are for people: configs/edgeq.yaml shows the same keys, held to this by a test.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationInfo,
+    model_validator,
+)
+
+from edgeq.errors import ConfigError
+from edgeq.samples.store import StoreOptions
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+SIZE = re.compile(r"(\d{1,15}) ?(KiB|MiB|GiB)")
+SIZE_UNITS = {"KiB": KIB, "MiB": MIB, "GiB": GIB}
+SOCKET_NAME = "edgeq.sock"
+MAX_SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less the final zero
+MAX_TOKEN_BYTES = 4 * KIB
+
+
+def _size(value: object) -> object:
+    if isinstance(value, str) and (match := SIZE.fullmatch(value)):
+        return int(match[1]) * SIZE_UNITS[match[2]]
+    if isinstance(value, str):
+        raise ValueError("expected a number of bytes, or a size such as 64MiB")
+    return value
+
+
+def _absolute(value: Path, info: ValidationInfo) -> Path:
+    """Relative paths count from the file that names them: every command finds the same socket."""
+    if not value.parts or "\0" in str(value):
+        raise ValueError("expected a path")
+    return Path((info.context or {}).get("base", Path.cwd())) / value
+
+
+Count = Annotated[int, Strict(), Field(ge=1)]
+Port = Annotated[int, Strict(), Field(ge=0, le=65535)]
+Bytes = Annotated[int, Strict(), Field(ge=1), BeforeValidator(_size)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Seconds = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+Ratio = Annotated[float, Strict(), Field(ge=0, le=1)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+Method = Literal["auto", "entropy", "percentile", "mse", "max"]
+SwapPolicy = Literal["load-then-drop", "drop-then-load"]
+
+
+class Section(BaseModel):
+    """A mapping of the file: its keys are known, its values do not change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: object) -> object:
+        return {} if value is None else value  # `server:` with every line below commented out
+
+
+class Auth(Section):
+    """Who may make admin calls over TCP."""
+
+    token_file: AbsolutePath | None = Field(
+        default=None,
+        description="file whose first line is the bearer token; null: admin by socket only",
+    )
+
+    def read_token(self) -> str | None:
+        """Return the token, or None where none is configured.
+
+        Raises:
+            ConfigError: the file cannot be read or holds no token.
+        """
+        if self.token_file is None:
+            return None
+        hint = "Write one line of random characters into it, readable by edgeq only."
+        try:
+            with self.token_file.open("rb") as file:
+                token = file.read(MAX_TOKEN_BYTES).split(b"\n")[0].strip().decode("ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"server.auth.token_file {self.token_file} cannot be read: {error}", hint=hint
+            ) from error
+        if not token:
+            raise ConfigError(
+                f"server.auth.token_file {self.token_file} has an empty first line", hint=hint
+            )
+        return token
+
+
+class Server(Section):
+    """Where requests come in."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
+    http_port: Port = Field(
+        default=8000, description="TCP port of the Open Inference Protocol; 0: any"
+    )
+    grpc_port: Port = Field(default=8001, description="TCP port reserved for gRPC, not served yet")
+    metrics_port: Port = Field(default=8002, description="TCP port of /metrics; 0: any free one")
+    unix_socket: AbsolutePath | None = Field(
+        default=None,
+        description="socket for local clients and admin calls; null: STATE_DIR/edgeq.sock",
+    )
+    auth: Auth = Auth()
+    max_body_bytes: Bytes = Field(default=64 * MIB, description="largest request body, bytes")
+    timeout_s: Seconds = Field(
+        default=30.0, description="deadline of a request without its own, seconds"
+    )
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Server:
+        if self.http_port and self.http_port == self.metrics_port:
+            raise ValueError(f"http_port and metrics_port are both {self.http_port}")
+        return self
+
+
+class Build(Section):
+    """How a dropped model becomes an INT8 engine."""
+
+    backend: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="which engine to build"
+    )
+    method: Method = Field(default="auto", description="how clipping ranges are chosen")
+    threads: Count = Field(default=1, description="CPU threads of a build")
+    nice: Annotated[int, Strict(), Field(ge=0, le=19)] = Field(
+        default=10,
+        description="scheduling priority of a build, 0 (as the daemon) to 19 (only when idle)",
+    )
+    memory_bytes: Bytes = Field(default=4 * GIB, description="address space of a build, bytes")
+    timeout_s: Seconds = Field(default=3600.0, description="a longer build is ended, seconds")
+
+
+class Samples(Section):
+    """The captured inputs that calibration, verification and drift read."""
+
+    capture_ratio: Ratio = Field(
+        default=1.0, description="share of live requests offered to the store"
+    )
+    minimum: Count = Field(default=64, description="samples that start a calibration")
+    maximum: Count = Field(default=1024, description="samples kept for each model")
+    max_bytes: Bytes = Field(default=256 * MIB, description="disk for each model's samples, bytes")
+    held_out_ratio: Annotated[float, Strict(), Field(gt=0, lt=1)] = Field(
+        default=0.25, description="share kept from calibration, for the gate"
+    )
+
+    @model_validator(mode="after")
+    def _minimum_fits(self) -> Samples:
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
+        return self
+
+    @property
+    def store_options(self) -> StoreOptions:
+        """The bounds of each model's store."""
+        return StoreOptions(maximum=self.maximum, max_bytes=self.max_bytes)
+
+
+class Verify(Section):
+    """The gate between an INT8 engine and serving: how close it must be to the float model."""
+
+    agreement: Ratio = Field(
+        default=0.95, description="least top-1 agreement of a classifier, ratio"
+    )
+    cosine: Annotated[float, Strict(), Field(ge=-1, le=1)] = Field(
+        default=0.98, description="least cosine similarity of any other output"
+    )
+    sqnr_db: Number = Field(
+        default=10.0, description="least signal to quantization noise of any other output, dB"
+    )
+    golden: Count = Field(
+        default=4, description="inputs whose outputs an engine must reproduce to load"
+    )
+
+
+class Probation(Section):
+    """The watch over a new version while the previous one can still come back."""
+
+    window_s: Seconds = Field(
+        default=60.0, description="how long a new version is watched, seconds"
+    )
+    max_error_ratio: Ratio = Field(
+        default=0.05, description="share of failed requests that rolls it back"
+    )
+
+
+class Swap(Section):
+    """How a new engine takes over."""
+
+    policy: SwapPolicy = Field(
+        default="load-then-drop", description="drop-then-load where memory holds only one engine"
+    )
+    instances: Count = Field(
+        default=1, description="engines of each model, each serving one request"
+    )
+    threads: Count = Field(default=1, description="CPU threads of each engine")
+    queue_size: Count = Field(default=64, description="requests that may wait; beyond: 503")
+    warmup_runs: Annotated[int, Strict(), Field(ge=0)] = Field(
+        default=3, description="inferences of a new engine before it serves"
+    )
+    drain_timeout_s: Seconds = Field(
+        default=30.0, description="how long the old engine may finish its requests, seconds"
+    )
+    probation: Probation = Probation()
+
+
+class Drift(Section):
+    """What happens when live inputs no longer look like the calibration's."""
+
+    policy: Literal["recalibrate", "alert", "off"] = Field(
+        default="recalibrate", description="rebuild on recent samples, only tell, or do not look"
+    )
+    window: Count = Field(default=200, description="live samples that are compared")
+    psi: Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)] = Field(
+        default=0.1, description="least population stability index that counts as drift"
+    )
+    interval_s: Seconds = Field(default=10.0, description="time between looks, seconds")
+    minimum_interval_s: Seconds = Field(
+        default=3600.0, description="least time between recalibrations, seconds"
+    )
+
+
+class Intake(Section):
+    """How the drop folder is watched."""
+
+    settle_s: Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)] = Field(
+        default=2.0, description="how long a file must not change before it is taken, seconds"
+    )
+    rescan_s: Seconds = Field(
+        default=10.0, description="time between looks without an event, seconds"
+    )
+
+
+def _unsigned(value: tuple[str, ...]) -> tuple[str, ...]:
+    if value:
+        raise ValueError("signatures are not built yet")
+    return value
+
+
+class Security(Section):
+    """What a drop may be, and how it is looked at."""
+
+    public_keys: Annotated[tuple[str, ...], AfterValidator(_unsigned)] = Field(
+        default=(), description="keys a drop must be signed by; signatures are not built yet"
+    )
+    max_model_bytes: Bytes = Field(default=GIB, description="largest drop, bytes")
+    sandbox: Literal["auto"] = Field(
+        default="auto", description="a drop is first loaded in a child confined as this box allows"
+    )
+
+
+class Log(Section):
+    """What is written to stderr."""
+
+    format: Literal["text", "json", "journal"] = Field(
+        default="text", description="for people, for machines, or for systemd's journal"
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level"
+    )
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    models_dir: AbsolutePath = Field(
+        default=Path("/var/lib/edgeq/models"), description="the drop folder: NAME.tflite"
+    )
+    state_dir: AbsolutePath = Field(
+        default=Path("/var/lib/edgeq"), description="registry, bundles, samples and quarantine"
+    )
+    on_remove: Literal["keep", "unload"] = Field(
+        default="keep", description="what a removed drop does to the model it brought"
+    )
+    server: Server = Server()
+    build: Build = Build()
+    samples: Samples = Samples()
+    verify: Verify = Verify()
+    swap: Swap = Swap()
+    drift: Drift = Drift()
+    intake: Intake = Intake()
+    security: Security = Security()
+    log: Log = Log()
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the daemon listens for local clients, and where commands find it."""
+        return self.server.unix_socket or self.state_dir / SOCKET_NAME
+
+    @model_validator(mode="after")
+    def _socket_fits(self) -> Config:
+        length = len(bytes(self.socket_path))
+        if length > MAX_SOCKET_PATH_BYTES:
+            raise ValueError(
+                f"the path of the Unix socket {self.socket_path} has {length} bytes; "
+                f"Linux takes {MAX_SOCKET_PATH_BYTES}: set server.unix_socket"
+            )
+        return self
+
+
+Key = tuple[str, ...]
+
+
+def leaves(section: type[Section], prefix: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Yield each key that holds a value, as a path, with its pydantic field."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from leaves(field.annotation, (*prefix, name))
+        else:
+            yield (*prefix, name), field

@@ -1,0 +1,79 @@
+"""NAME.yaml beside a drop -> Sidecar: what only the model's owner knows about it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from edgeq.config.document import read_document
+from edgeq.config.schema import Count, Method, Number, Ratio, Section, SwapPolicy
+from edgeq.config.validation import validate
+
+DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, int | float) else value
+
+
+def _hex_digest(value: str) -> str:
+    if not DIGEST.fullmatch(value):
+        raise ValueError("expected 64 hex digits")
+    return value.lower()
+
+
+PerChannel = Annotated[tuple[Number, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class Preprocess(Section):
+    """How an image becomes the model's input: (pixel * scale - mean) / std."""
+
+    size: tuple[Count, Count] | None = Field(
+        default=None, description="width and height, pixels; null: the model's"
+    )
+    resize: Literal["bilinear", "nearest", "area"] = "bilinear"
+    crop: Literal["none", "center"] = Field(
+        default="none", description="center keeps the aspect and cuts the edges"
+    )
+    channels: Literal["rgb", "bgr", "gray"] = "rgb"
+    mean: PerChannel = Field(default=(0.0,), description="one number, or one for each channel")
+    std: PerChannel = Field(default=(1.0,), description="one number, or one for each channel")
+    scale: Number = Field(default=1.0, description="multiplies the pixel, 0 to 255, first")
+    layout: Literal["nhwc", "nchw"] = "nhwc"
+
+    @model_validator(mode="after")
+    def _std_divides(self) -> Preprocess:
+        if 0.0 in self.std:
+            raise ValueError("preprocessing.std holds 0; a deviation divides")
+        return self
+
+
+class Gate(Section):
+    """Thresholds of the gate for this model alone; null: the configuration's."""
+
+    agreement: Ratio | None = None
+    cosine: Annotated[Number, Field(ge=-1, le=1)] | None = None
+    sqnr_db: Number | None = None
+
+
+class Sidecar(Section):
+    """All that a sidecar can say."""
+
+    preprocessing: Preprocess = Preprocess()
+    task: Literal["auto", "classification", "regression"] = "auto"
+    gate: Gate = Gate()
+    method: Method | None = None
+    sha256: Annotated[str, AfterValidator(_hex_digest)] | None = None
+    policy: SwapPolicy | None = None
+
+
+def read_sidecar(path: Path) -> Sidecar:
+    """Read a sidecar.
+
+    Raises:
+        ConfigError: names file, line, key and what was expected.
+    """
+    return validate(Sidecar, read_document(path))
