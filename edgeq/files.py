@@ -27,6 +27,14 @@ def fsync_directory(directory: Path) -> None:
         os.close(fd)
 
 
+def make_directory(directory: Path) -> None:
+    """Make `directory` and its missing parents so that they outlive a power cut."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        fsync_directory(path.parent)
+
+
 def _temporary_for(path: Path) -> Path:
     return path.with_name(
         f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}-{path.name[-100:]}"
