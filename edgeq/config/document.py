@@ -33,7 +33,10 @@ _PLAIN = (
     (f"{_TAG}null", re.compile(r"(?:~|null|Null|NULL|)\Z")),
     (f"{_TAG}bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")),
     (f"{_TAG}int", re.compile(r"[-+]?(?:0|[1-9][0-9]{0,30})\Z")),
-    (f"{_TAG}float", re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")),
+    (
+        f"{_TAG}float",
+        re.compile(r"[-+]?(?:\.\d+|(?:0|[1-9]\d*)(?:\.\d*)?)(?:[eE][-+]?\d+)?\Z", re.A),
+    ),
 )
 _KINDS = {yaml.MappingNode: f"{_TAG}map", yaml.SequenceNode: f"{_TAG}seq"}
 
@@ -161,7 +164,9 @@ class _Reader:
             here = (*location, key)
             if key in values:
                 first = self.lines[here]
-                raise _failure(self.path, line, f"key {key!r} is there twice; first at {first}")
+                raise _failure(
+                    self.path, line, f"key {key!r} is there twice; first at line {first}"
+                )
             self.lines[here] = line
             values[key] = self.value(value_node, here)
         return values
