@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import StructureError
+from edgeq.tflite.names import unique
 from edgeq.tflite.schema import OPERATOR_CODES, OPERATOR_NAMES, TYPE_NAMES, schema
+from edgeq.tflite.verifier import verify
 
 Array = npt.NDArray[Any]
 
@@ -64,8 +66,9 @@ class Quantization:
 class Model:
     """A TFLite model in memory; `proto` is the schema's own object and stays the only state."""
 
-    def __init__(self, proto: Any) -> None:
+    def __init__(self, proto: Any, subgraph: int = 0) -> None:
         self.proto = proto
+        self._subgraph = subgraph
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Model:
@@ -79,19 +82,14 @@ class Model:
                 f"the file starts with {content[:8]!r}; a TFLite model has 'TFL3' at byte 4",
                 hint="Drop the .tflite file itself, completely copied.",
             )
-        try:
-            proto = schema.ModelT.InitFromPackedBuf(content, 0)
-        except Exception as error:  # struct, numpy and flatbuffers each raise their own
-            raise StructureError(
-                f"the flatbuffer cannot be read to its end ({len(content)} bytes): {error}",
-                hint="Copy the file again: it is truncated or damaged.",
-            ) from error
-        if not proto.subgraphs or not proto.operatorCodes or not proto.buffers:
+        verify(content)
+        model = cls(schema.ModelT.InitFromPackedBuf(content, 0))
+        if not (model.proto.subgraphs and model.proto.operatorCodes and model.proto.buffers):
             raise StructureError(
                 "the flatbuffer holds no graph: subgraphs, operator codes or buffers are missing",
                 hint="Export the model again.",
             )
-        return cls(proto)
+        return model
 
     @classmethod
     def read(cls, path: Path) -> Model:
@@ -110,12 +108,16 @@ class Model:
 
     @property
     def graph(self) -> Any:
-        """The first subgraph."""
-        return self.proto.subgraphs[0]
+        """The schema's SubGraphT object."""
+        return self.proto.subgraphs[self._subgraph]
+
+    def subgraphs(self) -> list[Model]:
+        """Return a view of each subgraph in the file's order; the first is the model itself."""
+        return [Model(self.proto, index) for index in range(len(self.proto.subgraphs))]
 
     @property
     def tensors(self) -> list[Any]:
-        """The schema's TensorT objects of the first subgraph."""
+        """The schema's TensorT objects."""
         return self.graph.tensors  # type: ignore[no-any-return]
 
     @property
@@ -153,20 +155,12 @@ class Model:
         return tuple(indices(self.tensors[index].shape))
 
     def name(self, index: int) -> str:
-        """Return a tensor's name, made unique: an empty or repeated one gets '#<index>'."""
-        name = text(self.tensors[index].name)
-        first = next(i for i, t in enumerate(self.tensors) if text(t.name) == name)
-        return name if name and first == index else f"{name}#{index}"
+        """Return a tensor's unique name; for more than a few, take them from `names` at once."""
+        return self.names()[index]
 
     def names(self) -> list[str]:
-        """Return every tensor's unique name, as `name` does, in one pass."""
-        seen: set[str] = set()
-        result = []
-        for index, tensor in enumerate(self.tensors):
-            name = text(tensor.name)
-            result.append(name if name and name not in seen else f"{name}#{index}")
-            seen.add(name)
-        return result
+        """Return every tensor's name, made unique: an empty or repeated one gets '#<index>'."""
+        return unique([text(tensor.name) for tensor in self.tensors])
 
     def is_constant(self, index: int) -> bool:
         """True where the file holds the tensor's values."""

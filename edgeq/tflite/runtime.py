@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import EngineError, InvalidRequestError
+from edgeq.tflite.names import unique
 
 Array = npt.NDArray[Any]
 
@@ -101,15 +102,17 @@ class Runner:
                 model_content=content, num_threads=threads, experimental_op_resolver_type=kind
             )
             self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
+            inputs = self._interpreter.get_input_details()
+            outputs = self._interpreter.get_output_details()
+        except (ValueError, RuntimeError) as error:  # ValueError also for names not in UTF-8
             raise EngineError(
                 f"the runtime refuses the model: {_first_line(error)}",
                 hint="Run `edgeq doctor` to see the runtime's version; newer ops need a newer one.",
             ) from error
-        self._input_details = self._interpreter.get_input_details()
-        self._output_details = self._interpreter.get_output_details()
-        self.inputs = tuple(_spec(detail) for detail in _unique(self._input_details))
-        self.outputs = tuple(_spec(detail) for detail in _unique(self._output_details))
+        self.inputs, self.outputs = _specs(inputs), _specs(outputs)
+        self._input_indices = [detail["index"] for detail in inputs]
+        self._output_indices = [detail["index"] for detail in outputs]
+        self._input_shapes = [tuple(map(int, detail["shape"])) for detail in inputs]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; returns copies, keyed by output name.
@@ -120,13 +123,25 @@ class Runner:
         """
         values = self._ordered(inputs)
         try:
-            for detail, value in zip(self._input_details, values, strict=True):
-                self._interpreter.set_tensor(detail["index"], value)
+            self._resize(values)
+            for index, value in zip(self._input_indices, values, strict=True):
+                self._interpreter.set_tensor(index, value)
             self._interpreter.invoke()
-            results = [self._interpreter.get_tensor(d["index"]) for d in self._output_details]
+            results = [self._interpreter.get_tensor(index) for index in self._output_indices]
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"inference failed: {_first_line(error)}") from error
         return {spec.name: value for spec, value in zip(self.outputs, results, strict=True)}
+
+    def _resize(self, values: list[Array]) -> None:
+        """Give free extents those of the values; allocation costs nothing where they stay."""
+        shapes = [value.shape for value in values]
+        if shapes == self._input_shapes:
+            return
+        self._input_shapes = []  # until the interpreter holds the new ones, it holds none
+        for index, shape in zip(self._input_indices, shapes, strict=True):
+            self._interpreter.resize_tensor_input(index, shape)
+        self._interpreter.allocate_tensors()
+        self._input_shapes = shapes
 
     def _ordered(self, inputs: Mapping[str, Array]) -> list[Array]:
         known = {spec.name for spec in self.inputs}
@@ -153,29 +168,24 @@ class Runner:
 
     def close(self) -> None:
         """Free the interpreter; the runner must not be used afterwards."""
-        del self._interpreter
+        self._interpreter = None
 
 
-def _unique(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give repeated names the suffix that `Model.name` gives them."""
-    seen: set[str] = set()
-    result = []
-    for detail in details:
-        name = detail["name"]
-        unique = name if name and name not in seen else f"{name}#{detail['index']}"
-        seen.add(name)
-        result.append({**detail, "name": unique})
-    return result
+def _specs(details: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+    names = unique([detail["name"] for detail in details])
+    return tuple(
+        TensorSpec(name, _shape(detail), np.dtype(detail["dtype"]))
+        for name, detail in zip(names, details, strict=True)
+    )
 
 
-def _spec(detail: dict[str, Any]) -> TensorSpec:
+def _shape(detail: dict[str, Any]) -> tuple[int, ...]:
     """Free extents stay -1, but for the first: the batch is what the interpreter allocated."""
     signature = detail.get("shape_signature", ())
-    shape = tuple(
+    return tuple(
         -1 if axis and axis < len(signature) and signature[axis] == -1 else int(extent)
         for axis, extent in enumerate(detail["shape"])
     )
-    return TensorSpec(detail["name"], shape, np.dtype(detail["dtype"]))
 
 
 def _first_line(error: Exception) -> str:
