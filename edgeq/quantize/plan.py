@@ -1,0 +1,201 @@
+"""A normalised float model + table -> which ops run in INT8, and every parameter they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgeq.quantize.affine import weight_parameters
+from edgeq.quantize.scheme import READS_ANY_TYPE, RULES, Rule, combined_step, fused_bounds
+from edgeq.quantize.sharing import (
+    activation_ranges,
+    activations,
+    constant_parameters,
+    float_constants,
+    shared_parameters,
+)
+from edgeq.tflite.model import Model, Quantization, indices
+
+if TYPE_CHECKING:
+    from edgeq.calibrate.table import CalibrationTable
+
+NEIGHBOURS_FLOAT = "it only moves data, and nothing beside it runs in INT8"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What runs in INT8.
+
+    `rules`: op position -> its rule. `reasons`: position of every op with float tensors that
+    stays float -> why. `activations`: tensor -> parameters of its int8 twin. `weights`: op
+    position -> parameters of its weights.
+    """
+
+    rules: Mapping[int, Rule]
+    reasons: Mapping[int, str]
+    activations: Mapping[int, Quantization]
+    weights: Mapping[int, Quantization]
+
+
+def make_plan(model: Model, table: CalibrationTable, keep_float: Iterable[int]) -> Plan:
+    """Choose the INT8 ops and their parameters; `keep_float` are op positions in `model`.
+
+    Dropping one op changes the scales its neighbours share, so that what the kernels can express
+    is asked again until nothing more drops out.
+    """
+    ranges = activation_ranges(model, table)
+    reasons = dict.fromkeys(keep_float, "asked to stay float")
+    candidates = _candidates(model, reasons)
+    while True:
+        rules = {p: rule for p, rule in candidates.items() if p not in reasons}
+        idle = _idle_movers(model, rules)
+        rules = {p: rule for p, rule in rules.items() if p not in idle}
+        parameters = shared_parameters(model, rules, ranges)
+        weights = _all_weights(model, rules, parameters)
+        refused = _refused(model, rules, parameters, weights)
+        if not refused:
+            return Plan(rules, reasons | idle, parameters, weights)
+        reasons |= refused
+
+
+def _candidates(model: Model, reasons: dict[int, str]) -> dict[int, Rule]:
+    """Return the ops that have a rule and fit it; put the others that touch floats in `reasons`."""
+    candidates = {}
+    for position, operator in enumerate(model.operators):
+        if not _touches_floats(model, operator) or model.op_name(operator) in READS_ANY_TYPE:
+            reasons.pop(position, None)
+            continue
+        rule = RULES.get(model.op_name(operator))
+        if position in reasons:
+            continue
+        if rule is None:
+            reasons[position] = "it has no INT8 kernel"
+        elif reason := _misfit(model, operator, rule):
+            reasons[position] = reason
+        else:
+            candidates[position] = rule
+    return candidates
+
+
+def _touches_floats(model: Model, operator: Any) -> bool:
+    tensors = [*indices(operator.inputs), *indices(operator.outputs)]
+    return any(t >= 0 and model.type_name(t) == "FLOAT32" for t in tensors)
+
+
+def _misfit(model: Model, operator: Any, rule: Rule) -> str:
+    """Return why the op as it stands has no INT8 kernel, or ""."""
+    data, outputs = activations(model, operator, rule)
+    constants = float_constants(model, operator, rule)
+    if not data and not constants:
+        return "its data is not float32"
+    if not data and not outputs:
+        return "it reads constants only"
+    if fused_bounds(operator) is None:
+        return "its fused activation has no INT8 kernel"
+    return _weights_misfit(model, operator, rule) if rule.weights is not None else ""
+
+
+def _weights_misfit(model: Model, operator: Any, rule: Rule) -> str:
+    assert rule.weights is not None
+    inputs = indices(operator.inputs)
+    index = inputs[rule.weights.position]
+    if not model.is_constant(index):
+        return "its weights are computed at run time"
+    if model.type_name(index) != "FLOAT32" or model.tensors[index].sparsity is not None:
+        return f"its weights are {model.type_name(index)} or sparse"
+    if getattr(operator.builtinOptions, "weightsFormat", 0):
+        return "its weights are shuffled"
+    bias = optional_input(operator, rule.weights.bias)
+    if bias >= 0 and (not model.is_constant(bias) or model.type_name(bias) != "FLOAT32"):
+        return "its bias is not a float32 constant"
+    return ""
+
+
+def optional_input(operator: Any, position: int | None) -> int:
+    """Return the tensor at an input position, -1 where the op has none there."""
+    inputs = indices(operator.inputs)
+    return inputs[position] if position is not None and position < len(inputs) else -1
+
+
+def _idle_movers(model: Model, rules: Mapping[int, Rule]) -> dict[int, str]:
+    """Return the data-moving ops that no chain of such ops connects to a computing INT8 op."""
+    touched = {
+        p: [t for ts in activations(model, model.operators[p], rule) for t in ts]
+        for p, rule in rules.items()
+    }
+    at: dict[int, list[int]] = {}
+    for position, tensors in touched.items():
+        for tensor in tensors:
+            at.setdefault(tensor, []).append(position)
+    reached = {p for p, rule in rules.items() if not rule.moves_only}
+    frontier = list(reached)
+    while frontier:
+        for tensor in touched[frontier.pop()]:
+            new = [p for p in at[tensor] if p not in reached]
+            reached.update(new)
+            frontier.extend(new)
+    return dict.fromkeys(set(rules) - reached, NEIGHBOURS_FLOAT)
+
+
+def _all_weights(
+    model: Model, rules: Mapping[int, Rule], parameters: Mapping[int, Quantization]
+) -> dict[int, Quantization]:
+    weights = {}
+    for position, rule in rules.items():
+        operator = model.operators[position]
+        data = activations(model, operator, rule)[0]
+        if rule.weights is None or not data or data[0] not in parameters:
+            continue
+        values = model.constant(optional_input(operator, rule.weights.position))
+        bias_index = optional_input(operator, rule.weights.bias)
+        assert values is not None  # _weights_misfit has seen to it
+        weights[position] = weight_parameters(
+            values,
+            rule.weights.axis,
+            model.constant(bias_index) if bias_index >= 0 else None,
+            float(parameters[data[0]].scale[0]),
+        )
+    return weights
+
+
+def _refused(
+    model: Model,
+    rules: Mapping[int, Rule],
+    parameters: Mapping[int, Quantization],
+    weights: Mapping[int, Quantization],
+) -> dict[int, str]:
+    refused = {}
+    for position, rule in rules.items():
+        operator = model.operators[position]
+        data, outputs = activations(model, operator, rule)
+        missing = [t for t in [*data, *outputs] if t not in parameters]
+        if missing:
+            refused[position] = f"no range was calibrated for tensor {model.name(missing[0])!r}"
+        elif rule.needs_positive_input and parameters[data[0]].zero_point[0] != -128:
+            refused[position] = "its input is negative at times"
+        elif (
+            rule.combines != "none"
+            and _step(model, position, rule, parameters, weights) >= rule.limit
+        ):
+            refused[position] = "its output's range is narrower than one step of its inputs"
+    return refused
+
+
+def _step(
+    model: Model,
+    position: int,
+    rule: Rule,
+    parameters: Mapping[int, Quantization],
+    weights: Mapping[int, Quantization],
+) -> float:
+    operator = model.operators[position]
+    data, outputs = activations(model, operator, rule)
+    scales = [float(parameters[t].scale[0]) for t in data]
+    scales += [
+        float(constant_parameters(model, t, rule).scale[0])
+        for t in float_constants(model, operator, rule)
+    ]
+    if position in weights:
+        scales.append(float(weights[position].scale.max()))
+    return combined_step(rule, scales, float(parameters[outputs[0]].scale[0]))

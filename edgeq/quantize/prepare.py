@@ -1,0 +1,96 @@
+"""A float model as converters write it -> the same with every float constant plain float32.
+
+Folds constants behind DEQUANTIZE (float16 and INT8 weights) and the INT8 weights of dynamic-range
+("hybrid") ops. Tensor indices and names of the given model stay valid; ops may disappear, so
+their positions in the given model travel along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.quantize.affine import dequantize_values
+from edgeq.quantize.scheme import RULES
+from edgeq.tflite.model import Model, indices
+
+Array = npt.NDArray[Any]
+INTEGER_ACTIVATIONS = ("INT8", "UINT8", "INT16")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The normalised model; `positions[i]` is where its op i was in the given model."""
+
+    model: Model
+    positions: tuple[int, ...]
+
+
+def is_quantized(model: Model) -> bool:
+    """True where ops already exchange affine integers: such a model keeps its own scales."""
+    written = [t for operator in model.operators for t in indices(operator.outputs)]
+    return any(
+        model.type_name(t) in INTEGER_ACTIVATIONS
+        and model.quantization(t) is not None
+        and not model.is_constant(t)
+        for t in [*model.inputs, *written]
+    )
+
+
+def fold_constants(model: Model) -> Prepared:
+    """Return a copy whose weights are float32 constants, wherever the file knows their values."""
+    folded = model.copy()
+    kept, positions = [], []
+    for position, operator in enumerate(folded.operators):
+        if _fold_dequantize(folded, operator):
+            continue
+        _fold_hybrid_weights(folded, operator)
+        kept.append(operator)
+        positions.append(position)
+    folded.graph.operators = kept
+    return Prepared(folded, tuple(positions))
+
+
+def _fold_dequantize(model: Model, operator: Any) -> bool:
+    """Turn the output of a DEQUANTIZE over a constant into a constant; False where it is none."""
+    if model.op_name(operator) != "DEQUANTIZE":
+        return False
+    source, target = indices(operator.inputs)[0], indices(operator.outputs)[0]
+    values = _float_values(model, source)
+    if values is None or target in model.outputs:
+        return False
+    model.tensors[target].buffer = model.add_buffer(values)
+    return True
+
+
+def _fold_hybrid_weights(model: Model, operator: Any) -> None:
+    """Give an op with float activations and INT8 weights float weights."""
+    rule = RULES.get(model.op_name(operator))
+    if rule is None or rule.weights is None:
+        return
+    inputs = indices(operator.inputs)
+    weights, data = inputs[rule.weights.position], inputs[rule.data_positions(operator)[0]]
+    if model.type_name(weights) != "INT8" or model.type_name(data) != "FLOAT32":
+        return
+    values = _float_values(model, weights)
+    if values is None:
+        return
+    name = f"{model.name(weights)}_float32"
+    inputs[rule.weights.position] = model.add_tensor(name, values.shape, "FLOAT32", values=values)
+    operator.inputs = np.asarray(inputs, np.int32)
+
+
+def _float_values(model: Model, index: int) -> Array | None:
+    """Return a constant as float32; None where it is none, sparse, or of a packed type."""
+    values = model.constant(index)
+    if values is None or model.tensors[index].sparsity is not None:
+        return None
+    if model.type_name(index) == "FLOAT16":
+        return values.astype(np.float32)
+    quantization = model.quantization(index)
+    if quantization is None or model.type_name(index) not in ("INT8", "UINT8"):
+        return None
+    return dequantize_values(values, quantization)

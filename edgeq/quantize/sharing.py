@@ -1,0 +1,208 @@
+"""Ranges per activation + the ops chosen for INT8 -> affine parameters per activation.
+
+Activations that a kernel handles with one scale form a group (union-find over tensors); a group's
+range is the union of its members', or a fixed output's parameters where those cover it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgeq.quantize.affine import (
+    activation_parameters,
+    per_tensor,
+    representable,
+    symmetric_parameters,
+)
+from edgeq.quantize.scheme import CLIP_BOUNDS, Rule, fused_bounds
+from edgeq.tflite.model import Model, Quantization, indices
+
+if TYPE_CHECKING:
+    from edgeq.calibrate.table import CalibrationTable
+
+FAR_PADDING = 8.0  # a pad value this many times beyond the data is "minus infinity", not a value
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tensors with one scale, and what they need: ranges, and parameters that kernels demand."""
+
+    members: tuple[int, ...]
+    free_range: Range | None
+    fixed_range: Range | None  # of the outputs whose kernels demand parameters
+    fixed: frozenset[tuple[float, int]]
+
+
+def activation_ranges(model: Model, table: CalibrationTable) -> dict[int, Range]:
+    """Return the usable range of every activation in the table, narrowed to what ops let through.
+
+    An activation that only a RELU, RELU6 or RELU_N1_TO_1 reads takes the range behind it: what
+    that op clips need not be told apart before.
+    """
+    ranges: dict[int, Range] = {}
+    for index, name in enumerate(model.names()):
+        row = table.tensors.get(name)
+        if row is not None and math.isfinite(row.hi - row.lo) and row.lo <= row.hi:
+            ranges[index] = (float(row.lo), float(row.hi))
+    for operator in reversed(model.operators):
+        bounds = fused_bounds(operator) or (-math.inf, math.inf)
+        for tensor in indices(operator.outputs):
+            if tensor in ranges:
+                ranges[tensor] = _clip(ranges[tensor], bounds)
+    return ranges | _before_clips(model, ranges)
+
+
+def _before_clips(model: Model, ranges: Mapping[int, Range]) -> dict[int, Range]:
+    consumers, outputs = model.consumers(), set(model.outputs)
+    narrowed = {}
+    for operator in model.operators:
+        bounds = CLIP_BOUNDS.get(model.op_name(operator))
+        if bounds is None:
+            continue
+        source, target = indices(operator.inputs)[0], indices(operator.outputs)[0]
+        if target in ranges and len(consumers[source]) == 1 and source not in outputs:
+            narrowed[source] = ranges[target] = _clip(ranges[target], bounds)
+    return narrowed
+
+
+def _clip(span: Range, bounds: Range) -> Range:
+    return (
+        min(max(span[0], bounds[0]), bounds[1]),
+        min(max(span[1], bounds[0]), bounds[1]),
+    )
+
+
+def shared_parameters(
+    model: Model, rules: Mapping[int, Rule], ranges: Mapping[int, Range]
+) -> dict[int, Quantization]:
+    """Return the parameters of every activation that an op in `rules` reads or writes in INT8."""
+    parameters: dict[int, Quantization] = {}
+    sharing = _Sharing(model, ranges)
+    for position, rule in rules.items():
+        sharing.add(model.operators[position], rule)
+    for group in sharing.groups():
+        chosen = _group_parameters(group)
+        if chosen is not None:
+            parameters |= dict.fromkeys(group.members, chosen)
+    return parameters
+
+
+def activations(model: Model, operator: Any, rule: Rule) -> tuple[list[int], list[int]]:
+    """Return the op's float activations that become INT8: inputs (no constants) and outputs."""
+    inputs = indices(operator.inputs)
+    data = [inputs[p] for p in rule.data_positions(operator) if inputs[p] >= 0]
+    data = [t for t in data if model.type_name(t) == "FLOAT32" and not model.is_constant(t)]
+    outputs = [t for t in indices(operator.outputs) if model.type_name(t) == "FLOAT32"]
+    return data, outputs
+
+
+def float_constants(model: Model, operator: Any, rule: Rule) -> list[int]:
+    """Return the op's data inputs whose values the file holds."""
+    inputs = indices(operator.inputs)
+    data = [inputs[p] for p in rule.data_positions(operator)]
+    return [t for t in data if model.is_constant(t) and model.type_name(t) == "FLOAT32"]
+
+
+def constant_parameters(model: Model, index: int, rule: Rule) -> Quantization:
+    """Return the parameters of a float constant that an op reads as an activation of its own."""
+    if rule.symmetric_constant:
+        values = model.constant(index)
+        assert values is not None  # the caller asked for constants
+        return symmetric_parameters(values)
+    return activation_parameters(*_constant_range(model, index))
+
+
+class _Sharing:
+    """Union-find over activations, with what each of them needs."""
+
+    def __init__(self, model: Model, ranges: Mapping[int, Range]) -> None:
+        self.model = model
+        self.ranges = dict(ranges)
+        self.fixed: dict[int, tuple[float, int]] = {}
+        self._parent: dict[int, int] = {}
+
+    def root(self, tensor: int) -> int:
+        parent = self._parent
+        parent.setdefault(tensor, tensor)
+        while parent[tensor] != tensor:
+            parent[tensor] = parent[parent[tensor]]
+            tensor = parent[tensor]
+        return tensor
+
+    def add(self, operator: Any, rule: Rule) -> None:
+        """Take in one INT8 op: its activations, its fixed output, the scale it shares."""
+        data, outputs = activations(self.model, operator, rule)
+        for tensor in [*data, *outputs]:
+            self.root(tensor)
+        if rule.fixed_output is not None:
+            self.fixed |= dict.fromkeys(outputs, rule.fixed_output)
+        if rule.shares_scale and (touched := [*data, *outputs]):
+            for tensor in touched[1:]:
+                self._parent[self.root(tensor)] = self.root(touched[0])
+            self._add_constants(operator, rule, data, outputs)
+
+    def _add_constants(
+        self, operator: Any, rule: Rule, data: list[int], outputs: list[int]
+    ) -> None:
+        constants = [
+            _constant_range(self.model, t) for t in float_constants(self.model, operator, rule)
+        ]
+        if self.model.op_name(operator) == "PADV2" and data and constants:
+            source = self.ranges.get(data[0], (0.0, 0.0))
+            if _is_far(source, constants[0]):  # it saturates: its own range would leave no steps
+                self.ranges |= dict.fromkeys(outputs, source)
+                return
+        if rule.covers_constants and constants:
+            first = outputs[0] if outputs else data[0]
+            known = [self.ranges[first]] if first in self.ranges else []
+            self.ranges[first] = _union([*known, *constants])
+
+    def groups(self) -> list[Group]:
+        """Return the groups, each with all it needs."""
+        members: dict[int, list[int]] = {}
+        for tensor in self._parent:
+            members.setdefault(self.root(tensor), []).append(tensor)
+        return [self._group(tensors) for tensors in members.values()]
+
+    def _group(self, tensors: list[int]) -> Group:
+        fixed = frozenset(self.fixed[t] for t in tensors if t in self.fixed)
+        free = [self.ranges[t] for t in tensors if t in self.ranges and t not in self.fixed]
+        held = [self.ranges[t] for t in tensors if t in self.ranges and t in self.fixed]
+        return Group(
+            tuple(tensors), _union(free) if free else None, _union(held) if held else None, fixed
+        )
+
+
+def _group_parameters(group: Group) -> Quantization | None:
+    """Return fixed parameters where they cover the group, else those of its range."""
+    if len(group.fixed) == 1:
+        scale, zero_point = next(iter(group.fixed))
+        fixed = per_tensor(scale, zero_point)
+        low, high = representable(fixed)
+        free = group.free_range or (0.0, 0.0)
+        if free[0] >= low - scale and free[1] <= high + scale:
+            return fixed
+    spans = [span for span in (group.free_range, group.fixed_range) if span is not None]
+    if not spans:
+        return None
+    return activation_parameters(*_union(spans))
+
+
+def _constant_range(model: Model, index: int) -> Range:
+    values = model.constant(index)
+    assert values is not None  # the caller asked for constants
+    return float(values.min(initial=0.0)), float(values.max(initial=0.0))
+
+
+def _is_far(data: Range, pad: Range) -> bool:
+    reach = FAR_PADDING * max(abs(data[0]), abs(data[1]))
+    return reach > 0 and not all(abs(value) <= reach for value in pad)
+
+
+def _union(spans: list[Range]) -> Range:
+    return min(low for low, _ in spans), max(high for _, high in spans)
