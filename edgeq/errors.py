@@ -13,6 +13,7 @@ EdgeqError
 ├── GateError                the engine does not agree with the float model
 ├── BundleError              a bundle folder is incomplete or was altered
 ├── RegistryError            the registry cannot be opened, or has no such version
+│   └── DamagedRegistryError  its file is not a whole database
 ├── DropError                a drop was refused at intake; carries the stage
 ├── SwapError                the new engine was not published; the old one still serves
 ├── DaemonError              the daemon cannot be reached or refused a command
@@ -89,12 +90,20 @@ class RegistryError(EdgeqError):
     """The registry cannot be opened, or has no such model or version."""
 
 
-class DropError(EdgeqError):
-    """A drop was refused; `stage` names the check that refused it."""
+class DamagedRegistryError(RegistryError):
+    """The registry's file is not a whole database any more."""
 
-    def __init__(self, message: str, *, stage: str, hint: str = "") -> None:
+
+class DropError(EdgeqError):
+    """A drop was refused; `stage` names the check that refused it.
+
+    `sha256` is the digest of the refused bytes, "" where the file was not read to its end.
+    """
+
+    def __init__(self, message: str, *, stage: str, hint: str = "", sha256: str = "") -> None:
         super().__init__(message, hint=hint)
         self.stage = stage
+        self.sha256 = sha256
 
 
 class SwapError(EdgeqError):
