@@ -36,9 +36,8 @@ def make_directory(directory: Path) -> None:
 
 
 def _temporary_for(path: Path) -> Path:
-    return path.with_name(
-        f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}-{path.name[-100:]}"
-    )
+    tail = path.name[-50:]  # a name of 255 bytes must leave room for what comes before it
+    return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}-{tail}")
 
 
 @contextlib.contextmanager
@@ -126,10 +125,13 @@ def remove_tree(path: Path) -> None:
 
 
 def sweep_temporaries(directory: Path) -> int:
-    """Remove what a crash left half-written anywhere below `directory`; return how many."""
+    """Remove what a crash left half-written anywhere below `directory`; return how many.
+
+    For the directory's owner at its start: whoever writes there meanwhile would lose its file.
+    """
     swept = 0
     for path in sorted(directory.rglob(f"{TEMPORARY_PREFIX}*")):
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)

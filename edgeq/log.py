@@ -27,10 +27,14 @@ class TextFormatter(logging.Formatter):
         """Return the line."""
         pairs = [f"{key}={_quoted(value)}" for key, value in _fields(record).items()]
         module = record.name.removeprefix("edgeq.")
-        line = " ".join([f"{record.levelname.lower():7s} {module}: {record.getMessage()}", *pairs])
+        message = record.getMessage().replace("\n", "\\n")  # text from outside forges no line
+        lines = [" ".join([f"{record.levelname.lower():7s} {module}: {message}", *pairs])]
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return self._prefix(record) + line
+            lines += self.formatException(record.exc_info).splitlines()
+        return self._joined(record, lines)
+
+    def _joined(self, record: logging.LogRecord, lines: list[str]) -> str:
+        return self._prefix(record) + "\n".join(lines)
 
     def _prefix(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
@@ -42,6 +46,9 @@ class JournalFormatter(TextFormatter):
 
     def _prefix(self, record: logging.LogRecord) -> str:
         return f"<{_PRIORITY.get(record.levelname, 6)}>"
+
+    def _joined(self, record: logging.LogRecord, lines: list[str]) -> str:
+        return "\n".join(self._prefix(record) + line for line in lines)
 
 
 class JsonFormatter(logging.Formatter):
@@ -63,7 +70,8 @@ class JsonFormatter(logging.Formatter):
 
 def _quoted(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return json.dumps(text) if not text or any(c in text for c in ' "=\n') else text
+    is_plain = text.isprintable() and not any(c in text for c in ' "=')
+    return text if text and is_plain else json.dumps(text)
 
 
 FORMATTERS: dict[LogFormat, type[logging.Formatter]] = {

@@ -26,7 +26,8 @@ class Notifier:
         """Send the given states in one datagram, e.g. `notify(READY=1, STATUS="serving")`."""
         if not self._address:
             return
-        message = "\n".join(f"{key}={value}" for key, value in states.items())
+        lines = [f"{key}={value}".replace("\n", " ") for key, value in states.items()]
+        message = "\n".join(lines)
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             try:
@@ -46,4 +47,4 @@ def watchdog_interval_s() -> float | None:
     addressee = os.environ.get("WATCHDOG_PID", str(os.getpid()))
     if not limit_us or not limit_us.isdigit() or addressee != str(os.getpid()):
         return None
-    return int(limit_us) / 2e6
+    return int(limit_us) / 2e6 or None  # 0 is off
