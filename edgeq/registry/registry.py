@@ -154,9 +154,18 @@ class Registry:
             return _live(connection, name)
 
     def previous(self, name: str) -> Version | None:
-        """Return what `rollback` would go back to, or None."""
+        """Return what was live before and has not failed, or None."""
         with self._database.snapshot() as connection:
             return _previous(connection, name)
+
+    def rollback_target(self, name: str, to: int | None = None) -> Version:
+        """Return what `rollback` would make live, so that its engine can be loaded first.
+
+        Raises:
+            RegistryError: there is nothing to roll back to.
+        """
+        with self._database.snapshot() as connection:
+            return _rollback_target(connection, name, to)
 
     def version(self, name: str, version: int) -> Version:
         """Return one version.
