@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests import tiny
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +19,27 @@ def shared() -> Path:
     if not (SHARED / "data" / "MANIFEST.md").is_file():
         pytest.skip("needs the folder ../shared with real models and data; it is not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def digits() -> Path:
+    """The folder of digits.tflite, digits_v2.tflite and digits_samples.npz (x, y)."""
+    return ROOT / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
+def prometheus_tools() -> Path:
+    """The folder of Debian's promtool and prometheus."""
+    fetched = subprocess.run(
+        [ROOT / "tools" / "fetch_prometheus"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if fetched.returncode:
+        pytest.skip(f"promtool cannot be had: {fetched.stderr.strip()[-200:]}")
+    return Path(fetched.stdout.strip())
 
 
 @pytest.fixture(scope="session")
