@@ -8,22 +8,20 @@ appear where an op needs the form that is not there yet, once per tensor.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.calibrate.table import CalibrationTable
 from edgeq.errors import QuantizeError
 from edgeq.quantize.affine import per_tensor, quantize_bias, quantize_values
 from edgeq.quantize.compact import compact
 from edgeq.quantize.plan import Plan, make_plan, optional_input
-from edgeq.quantize.prepare import fold_constants, is_quantized
+from edgeq.quantize.prepare import constant_values, fold_constants, is_quantized
 from edgeq.quantize.scheme import READS_ANY_TYPE, Rule, Weights
 from edgeq.quantize.sharing import activations, constant_parameters
 from edgeq.tflite.model import Model, Quantization, indices
-
-if TYPE_CHECKING:
-    from edgeq.calibrate.table import CalibrationTable
 
 __all__ = ["FloatOp", "Quantized", "is_quantized", "quantize"]
 
@@ -159,9 +157,7 @@ class _Writer:
         return 3 if first * second / output >= 1 else 2
 
     def _scale(self, tensor: int) -> float:
-        quantization = self._model.quantization(tensor)
-        assert quantization is not None  # asked of int8 tensors only
-        return float(quantization.scale[0])
+        return float(self._model.tensors[tensor].quantization.scale[0])
 
     # ---- activations
 
@@ -222,31 +218,20 @@ class _Writer:
         self, position: int, operator: Any, weights: Weights, inputs: list[int], data: int
     ) -> list[int]:
         parameters = self._plan.weights[position]
-        bias = optional_input(operator, weights.bias)
         inputs = list(inputs)
         inputs[weights.position] = self._constant(inputs[weights.position], parameters, narrow=True)
-        if weights.bias is None or (bias < 0 and not weights.needs_bias):
-            return inputs
-        values = (
-            self._model.constant(bias) if bias >= 0 else np.zeros(len(parameters.scale), np.float32)
-        )
-        assert values is not None  # the plan takes constant biases only
-        inputs += [-1] * (weights.bias + 1 - len(inputs))
-        inputs[weights.bias] = self._bias(position, bias, values, parameters, data)
+        bias = optional_input(operator, weights.bias)
+        if bias >= 0:
+            inputs[weights.bias] = self._bias(bias, parameters, data)
         return inputs
 
-    def _bias(
-        self, position: int, bias: int, values: Array, weights: Quantization, data: int
-    ) -> int:
+    def _bias(self, bias: int, weights: Quantization, data: int) -> int:
         input_scale = float(self._plan.activations[data].scale[0])
-        levels, parameters = quantize_bias(values, weights, input_scale)
-        name = self._names[bias] if bias >= 0 else f"bias_{position}"
-        return self._store(bias, name + "_int32", levels, "INT32", parameters)
+        levels, parameters = quantize_bias(constant_values(self._model, bias), weights, input_scale)
+        return self._store(bias, f"{self._names[bias]}_int32", levels, "INT32", parameters)
 
     def _constant(self, tensor: int, parameters: Quantization, *, narrow: bool) -> int:
-        values = self._model.constant(tensor)
-        assert values is not None  # the plan takes known values only
-        levels = quantize_values(values, parameters, narrow=narrow)
+        levels = quantize_values(constant_values(self._model, tensor), parameters, narrow=narrow)
         return self._store(tensor, self._constant_name(tensor), levels, "INT8", parameters)
 
     def _constant_name(self, tensor: int) -> str:
@@ -258,7 +243,7 @@ class _Writer:
     ) -> int:
         """Return a constant tensor; ops that need the same values by the same scale share one."""
         key = (tensor, parameters.scale.tobytes(), parameters.zero_point.tobytes(), parameters.axis)
-        if tensor < 0 or key not in self._constants:
+        if key not in self._constants:
             self._constants[key] = self._model.add_tensor(
                 self._unique(name), levels.shape, type_name, values=levels, quantization=parameters
             )

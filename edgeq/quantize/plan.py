@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edgeq.calibrate.table import CalibrationTable
 from edgeq.quantize.affine import weight_parameters
-from edgeq.quantize.scheme import READS_ANY_TYPE, RULES, Rule, combined_step, fused_bounds
+from edgeq.quantize.prepare import constant_values
+from edgeq.quantize.scheme import READS_ANY_TYPE, RULES, Rule, Weights, combined_step, fused_bounds
 from edgeq.quantize.sharing import (
     activation_ranges,
     activations,
@@ -16,9 +18,6 @@ from edgeq.quantize.sharing import (
     shared_parameters,
 )
 from edgeq.tflite.model import Model, Quantization, indices
-
-if TYPE_CHECKING:
-    from edgeq.calibrate.table import CalibrationTable
 
 NEIGHBOURS_FLOAT = "it only moves data, and nothing beside it runs in INT8"
 
@@ -93,29 +92,27 @@ def _misfit(model: Model, operator: Any, rule: Rule) -> str:
         return "it reads constants only"
     if fused_bounds(operator) is None:
         return "its fused activation has no INT8 kernel"
-    return _weights_misfit(model, operator, rule) if rule.weights is not None else ""
+    return _weights_misfit(model, operator, rule.weights) if rule.weights else ""
 
 
-def _weights_misfit(model: Model, operator: Any, rule: Rule) -> str:
-    assert rule.weights is not None
-    inputs = indices(operator.inputs)
-    index = inputs[rule.weights.position]
+def _weights_misfit(model: Model, operator: Any, weights: Weights) -> str:
+    index = indices(operator.inputs)[weights.position]
     if not model.is_constant(index):
         return "its weights are computed at run time"
     if model.type_name(index) != "FLOAT32" or model.tensors[index].sparsity is not None:
         return f"its weights are {model.type_name(index)} or sparse"
     if getattr(operator.builtinOptions, "weightsFormat", 0):
         return "its weights are shuffled"
-    bias = optional_input(operator, rule.weights.bias)
+    bias = optional_input(operator, weights.bias)
     if bias >= 0 and (not model.is_constant(bias) or model.type_name(bias) != "FLOAT32"):
         return "its bias is not a float32 constant"
     return ""
 
 
-def optional_input(operator: Any, position: int | None) -> int:
+def optional_input(operator: Any, position: int) -> int:
     """Return the tensor at an input position, -1 where the op has none there."""
     inputs = indices(operator.inputs)
-    return inputs[position] if position is not None and position < len(inputs) else -1
+    return inputs[position] if position < len(inputs) else -1
 
 
 def _idle_movers(model: Model, rules: Mapping[int, Rule]) -> dict[int, str]:
@@ -147,13 +144,11 @@ def _all_weights(
         data = activations(model, operator, rule)[0]
         if rule.weights is None or not data or data[0] not in parameters:
             continue
-        values = model.constant(optional_input(operator, rule.weights.position))
-        bias_index = optional_input(operator, rule.weights.bias)
-        assert values is not None  # _weights_misfit has seen to it
+        bias = optional_input(operator, rule.weights.bias)
         weights[position] = weight_parameters(
-            values,
+            constant_values(model, optional_input(operator, rule.weights.position)),
             rule.weights.axis,
-            model.constant(bias_index) if bias_index >= 0 else None,
+            constant_values(model, bias) if bias >= 0 else None,
             float(parameters[data[0]].scale[0]),
         )
     return weights

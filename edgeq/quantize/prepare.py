@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.errors import QuantizeError
 from edgeq.quantize.affine import dequantize_values
 from edgeq.quantize.scheme import RULES
 from edgeq.tflite.model import Model, indices
@@ -38,6 +39,21 @@ def is_quantized(model: Model) -> bool:
         and not model.is_constant(t)
         for t in [*model.inputs, *written]
     )
+
+
+def constant_values(model: Model, index: int) -> Array:
+    """Return the values of a constant.
+
+    Raises:
+        QuantizeError: the file does not hold them in a type that can be read.
+    """
+    values = model.constant(index)
+    if values is None:
+        raise QuantizeError(
+            f"tensor {model.name(index)!r} ({model.type_name(index)}) is no readable constant",
+            hint="Export the model again, with float32 weights.",
+        )
+    return values
 
 
 def fold_constants(model: Model) -> Prepared:

@@ -28,12 +28,11 @@ READS_ANY_TYPE = frozenset({"SHAPE", "RANK"})  # they look at the shape only
 
 @dataclass(frozen=True)
 class Weights:
-    """Where an op keeps its weights and bias; `axis` is the output channel, None per tensor."""
+    """Where an op keeps its weights and bias; `axis` is the output channel."""
 
     position: int
-    bias: int | None
-    axis: int | None
-    needs_bias: bool = False  # XNNPACK leaves a convolution without one to slower kernels
+    bias: int
+    axis: int
 
 
 @dataclass(frozen=True)
@@ -70,14 +69,12 @@ def _moves(version: int, data: tuple[int, ...] | None = (0,)) -> Rule:
     return Rule(version, data, shares_scale=True, moves_only=True)
 
 
-_CONVOLUTION = Weights(1, 2, axis=0, needs_bias=True)
-_DEPTHWISE = Weights(1, 2, axis=3, needs_bias=True)
 _ELEMENTWISE_SUM = Rule(2, (0, 1), combines="largest")
 
 RULES: dict[str, Rule] = {
     # weights
-    "CONV_2D": Rule(3, weights=_CONVOLUTION, combines="product"),
-    "DEPTHWISE_CONV_2D": Rule(3, weights=_DEPTHWISE, combines="product"),
+    "CONV_2D": Rule(3, weights=Weights(1, 2, axis=0), combines="product"),
+    "DEPTHWISE_CONV_2D": Rule(3, weights=Weights(1, 2, axis=3), combines="product"),
     "FULLY_CONNECTED": Rule(4, weights=Weights(1, 2, axis=0), combines="product"),
     "TRANSPOSE_CONV": Rule(2, (2,), weights=Weights(1, 3, axis=0), combines="product"),
     "BATCH_MATMUL": Rule(2, (0, 1), combines="product", symmetric_constant=True),

@@ -9,19 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edgeq.calibrate.table import CalibrationTable
 from edgeq.quantize.affine import (
     activation_parameters,
     per_tensor,
     representable,
     symmetric_parameters,
 )
+from edgeq.quantize.prepare import constant_values
 from edgeq.quantize.scheme import CLIP_BOUNDS, Rule, fused_bounds
 from edgeq.tflite.model import Model, Quantization, indices
-
-if TYPE_CHECKING:
-    from edgeq.calibrate.table import CalibrationTable
 
 FAR_PADDING = 8.0  # a pad value this many times beyond the data is "minus infinity", not a value
 
@@ -49,25 +48,24 @@ def activation_ranges(model: Model, table: CalibrationTable) -> dict[int, Range]
         row = table.tensors.get(name)
         if row is not None and math.isfinite(row.hi - row.lo) and row.lo <= row.hi:
             ranges[index] = (float(row.lo), float(row.hi))
-    for operator in reversed(model.operators):
+    for operator in model.operators:
         bounds = fused_bounds(operator) or (-math.inf, math.inf)
         for tensor in indices(operator.outputs):
             if tensor in ranges:
                 ranges[tensor] = _clip(ranges[tensor], bounds)
-    return ranges | _before_clips(model, ranges)
+    _narrow_before_clips(model, ranges)
+    return ranges
 
 
-def _before_clips(model: Model, ranges: Mapping[int, Range]) -> dict[int, Range]:
+def _narrow_before_clips(model: Model, ranges: dict[int, Range]) -> None:
     consumers, outputs = model.consumers(), set(model.outputs)
-    narrowed = {}
     for operator in model.operators:
         bounds = CLIP_BOUNDS.get(model.op_name(operator))
         if bounds is None:
             continue
         source, target = indices(operator.inputs)[0], indices(operator.outputs)[0]
         if target in ranges and len(consumers[source]) == 1 and source not in outputs:
-            narrowed[source] = ranges[target] = _clip(ranges[target], bounds)
-    return narrowed
+            ranges[source] = ranges[target] = _clip(ranges[target], bounds)
 
 
 def _clip(span: Range, bounds: Range) -> Range:
@@ -111,9 +109,7 @@ def float_constants(model: Model, operator: Any, rule: Rule) -> list[int]:
 def constant_parameters(model: Model, index: int, rule: Rule) -> Quantization:
     """Return the parameters of a float constant that an op reads as an activation of its own."""
     if rule.symmetric_constant:
-        values = model.constant(index)
-        assert values is not None  # the caller asked for constants
-        return symmetric_parameters(values)
+        return symmetric_parameters(constant_values(model, index))
     return activation_parameters(*_constant_range(model, index))
 
 
@@ -194,8 +190,7 @@ def _group_parameters(group: Group) -> Quantization | None:
 
 
 def _constant_range(model: Model, index: int) -> Range:
-    values = model.constant(index)
-    assert values is not None  # the caller asked for constants
+    values = constant_values(model, index)
     return float(values.min(initial=0.0)), float(values.max(initial=0.0))
 
 
