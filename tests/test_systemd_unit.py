@@ -1,0 +1,130 @@
+"""The unit files, as systemd itself judges them and as the configuration's defaults need them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgeq.config import Config
+
+SYSTEMD = Path(__file__).resolve().parents[1] / "systemd"
+UNIT = SYSTEMD / "edgeq.service"
+MAX_EXPOSURE = 1.7
+
+# What systemd learned after 249, the oldest that edgeq runs under, and 252 takes without a word.
+NEWER_THAN_249 = {
+    "ExecSearchPath",
+    "ImportCredential",
+    "LoadCredentialEncrypted",
+    "LogFilterPatterns",
+    "MemoryZSwapMax",
+    "OpenFile",
+    "ReloadSignal",
+    "RestartMode",
+    "RestartSteps",
+    "RestrictFileSystems",
+    "RestrictNetworkInterfaces",
+    "SetCredentialEncrypted",
+}
+
+
+def tool(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not on this machine")
+    return subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
+
+
+def settings(path: Path = UNIT) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in path.read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, value = line.split("=", 1)
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def test_systemd_has_nothing_to_say_about_the_unit():
+    verified = tool("systemd-analyze", "verify", UNIT)
+    assert (verified.stdout, verified.stderr, verified.returncode) == ("", "", 0)
+
+
+def test_verify_would_have_said_something(tmp_path):
+    broken = tmp_path / "edgeq.service"
+    broken.write_text(UNIT.read_text().replace("WatchdogSec", "WatchdogSecs"))
+    assert "WatchdogSecs" in tool("systemd-analyze", "verify", broken).stderr
+
+
+def test_the_unit_is_hardly_exposed():
+    judged = tool("systemd-analyze", "security", "--offline=true", "--no-pager", UNIT)
+    exposure = re.search(r"exposure level for edgeq\.service: ([\d.]+)", judged.stdout)
+    assert exposure, judged.stderr
+    assert float(exposure[1]) <= MAX_EXPOSURE
+
+
+def test_the_unit_needs_no_newer_systemd_than_249():
+    unit = settings()
+    assert not NEWER_THAN_249 & set(unit)
+    assert unit["Type"] == ["notify"]
+
+
+def test_start_and_reload_read_the_same_file():
+    unit = settings()
+    (start,), (reload,) = unit["ExecStart"], unit["ExecReload"]
+    config = "--config /etc/edgeq/edgeq.yaml"
+    assert start == f"/usr/bin/env /opt/edgeq/bin/edgeq run {config}"
+    assert reload == f"/usr/bin/env /opt/edgeq/bin/edgeq reload --wait {config}"
+    assert unit["ConfigurationDirectory"] == ["edgeq"]
+
+
+def test_the_folders_are_those_of_the_configuration():
+    unit, config = settings(), Config()
+    assert config.state_dir == Path("/var/lib") / unit["StateDirectory"][0]
+    created = [line.split()[1] for line in (SYSTEMD / "edgeq.tmpfiles.conf").read_text().split("\n")
+               if line.startswith("d ")]  # fmt: skip
+    assert created == [str(config.state_dir), str(config.models_dir)]
+
+
+def test_stopping_waits_longer_than_the_drain():
+    assert float(settings()["TimeoutStopSec"][0]) > Config().swap.drain_timeout_s
+
+
+def test_a_configuration_error_is_not_restarted():
+    unit = settings()
+    assert unit["Restart"] == ["on-failure"]
+    assert unit["RestartPreventExitStatus"] == ["2"]
+
+
+def test_every_variable_of_the_unit_is_one_that_the_configuration_takes():
+    from edgeq.config import load
+
+    pairs = dict(pair.split("=") for pair in settings()["Environment"][0].split())
+    own = {name: value for name, value in pairs.items() if name.startswith("EDGEQ_")}
+    assert load(None, own).log.format == "journal"
+
+
+def test_what_a_confined_probe_and_a_niced_build_call_is_given_back():
+    *_, returned, probe = settings()["SystemCallFilter"]
+    assert {"setpriority", "setrlimit", "prlimit64"} <= set(returned.split())
+    assert {"seccomp", "landlock_restrict_self"} <= set(probe.split())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making users in another root needs root")
+def test_user_groups_and_folders_are_made_and_making_them_again_changes_nothing(tmp_path):
+    for folder in ("etc", "var/lib"):
+        (tmp_path / folder).mkdir(parents=True)
+    for _ in range(2):
+        for name, kind in (("systemd-sysusers", "sysusers"), ("systemd-tmpfiles", "tmpfiles")):
+            arguments = [] if kind == "sysusers" else ["--create"]
+            made = tool(name, *arguments, f"--root={tmp_path}", SYSTEMD / f"edgeq.{kind}.conf")
+            assert made.returncode == 0, made.stderr
+    groups = (tmp_path / "etc" / "group").read_text()
+    for group in settings()["SupplementaryGroups"][0].split():
+        assert re.search(rf"^{group}:.*\bedgeq$", groups, re.M), groups
+    models = tmp_path / "var/lib/edgeq/models"
+    assert models.stat().st_mode & 0o7777 == 0o2770
