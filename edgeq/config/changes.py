@@ -8,8 +8,25 @@ from typing import Any
 
 from edgeq.config.schema import Config, Key, leaves
 
-# What is opened once, at startup. Everything else is read anew for the next request, build or swap.
-NEEDS_RESTART = ("models_dir", "state_dir", "server")
+# What is opened once: at startup, or when a model is first seen. Everything else is read anew for
+# the next request, look, build or swap.
+NEEDS_RESTART = (
+    "models_dir",
+    "state_dir",
+    "server",
+    "samples.maximum",
+    "samples.max_bytes",
+    "swap.policy",
+    "swap.instances",
+    "swap.queue_size",
+    "swap.warmup_runs",
+    "swap.drain_timeout_s",
+    "drift.policy",
+    "drift.window",
+    "drift.psi",
+    "drift.interval_s",
+    "intake.settle_s",
+)
 
 
 @dataclass(frozen=True)
@@ -29,9 +46,13 @@ def describe_changes(old: Config, new: Config) -> Changes:
     """Return the keys whose values differ."""
     changed = [key for key, _ in leaves(Config) if _value(old, key) != _value(new, key)]
     return Changes(
-        applied=tuple(".".join(key) for key in changed if key[0] not in NEEDS_RESTART),
-        needs_restart=tuple(".".join(key) for key in changed if key[0] in NEEDS_RESTART),
+        applied=tuple(".".join(key) for key in changed if not _is_opened_once(key)),
+        needs_restart=tuple(".".join(key) for key in changed if _is_opened_once(key)),
     )
+
+
+def _is_opened_once(key: Key) -> bool:
+    return any(".".join(key[:depth]) in NEEDS_RESTART for depth in range(1, len(key) + 1))
 
 
 def _value(config: Config, key: Key) -> Any:

@@ -22,7 +22,10 @@ from pydantic import (
 )
 
 from edgeq.errors import ConfigError
+from edgeq.intake.admit import AdmitOptions
+from edgeq.observe.drift import DriftOptions
 from edgeq.samples.store import StoreOptions
+from edgeq.swap import ProbationOptions, SwapOptions
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SIZE = re.compile(r"(\d{1,15}) ?(KiB|MiB|GiB)")
@@ -189,11 +192,16 @@ class Probation(Section):
     """The watch over a new version while the previous one can still come back."""
 
     window_s: Seconds = Field(
-        default=60.0, description="how long a new version is watched, seconds"
+        default=30.0, description="how long a new version is watched, seconds"
     )
     max_error_ratio: Ratio = Field(
-        default=0.05, description="share of failed requests that rolls it back"
+        default=0.01, description="share of failed requests that rolls it back"
     )
+
+    @property
+    def options(self) -> ProbationOptions:
+        """What takes a version back."""
+        return ProbationOptions(window_s=self.window_s, max_error_ratio=self.max_error_ratio)
 
 
 class Swap(Section):
@@ -215,6 +223,17 @@ class Swap(Section):
     )
     probation: Probation = Probation()
 
+    @property
+    def options(self) -> SwapOptions:
+        """How each model's slot serves and swaps."""
+        return SwapOptions(
+            policy=self.policy,
+            instances=self.instances,
+            queue_size=self.queue_size,
+            warmup_runs=self.warmup_runs,
+            drain_timeout_s=self.drain_timeout_s,
+        )
+
 
 class Drift(Section):
     """What happens when live inputs no longer look like the calibration's."""
@@ -230,6 +249,11 @@ class Drift(Section):
     minimum_interval_s: Seconds = Field(
         default=3600.0, description="least time between recalibrations, seconds"
     )
+
+    @property
+    def drift_options(self) -> DriftOptions:
+        """What counts as drift, and what then happens."""
+        return DriftOptions(**self.model_dump())
 
 
 class Intake(Section):
@@ -259,6 +283,11 @@ class Security(Section):
     sandbox: Literal["auto"] = Field(
         default="auto", description="a drop is first loaded in a child confined as this box allows"
     )
+
+    @property
+    def admit_options(self) -> AdmitOptions:
+        """What a drop may be."""
+        return AdmitOptions(max_model_bytes=self.max_model_bytes)
 
 
 class Log(Section):

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from edgeq.config.document import read_document
 from edgeq.config.schema import Count, Method, Number, Ratio, Section, SwapPolicy
 from edgeq.config.validation import validate
+from edgeq.samples.image import Preprocessing
 
 DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -49,6 +50,11 @@ class Preprocess(Section):
         if 0.0 in self.std:
             raise ValueError("preprocessing.std holds 0; a deviation divides")
         return self
+
+    @property
+    def options(self) -> Preprocessing:
+        """What reads images."""
+        return Preprocessing(**self.model_dump())
 
 
 class Gate(Section):

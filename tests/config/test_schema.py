@@ -11,6 +11,11 @@ import pytest
 from edgeq.config import Config, Sidecar, load
 from edgeq.config.document import read_document
 from edgeq.config.schema import leaves
+from edgeq.intake.admit import AdmitOptions
+from edgeq.observe.drift import DriftOptions
+from edgeq.samples.image import Preprocessing
+from edgeq.samples.store import StoreOptions
+from edgeq.swap import ProbationOptions, SwapOptions
 
 REFERENCE = Path(__file__).resolve().parents[2] / "configs" / "edgeq.yaml"
 KEYS = [key for key, _ in leaves(Config)]
@@ -47,6 +52,28 @@ def test_every_sidecar_key_has_a_default(key, field):
     assert value == field.default
 
 
-def test_the_store_is_bounded_as_configured():
-    options = Config.model_validate({"samples": {"maximum": 99, "max_bytes": 5}}).samples
-    assert (options.store_options.maximum, options.store_options.max_bytes) == (99, 5)
+def test_the_defaults_are_the_stages_own():
+    config = Config()
+    assert config.samples.store_options == StoreOptions()
+    assert config.swap.options == SwapOptions()
+    assert config.swap.probation.options == ProbationOptions()
+    assert config.drift.drift_options == DriftOptions()
+    assert config.security.admit_options == AdmitOptions()
+    assert Sidecar().preprocessing.options == Preprocessing()
+
+
+def test_every_option_of_a_stage_comes_from_its_section():
+    values = {
+        "samples": {"minimum": 5, "maximum": 99, "max_bytes": 5},
+        "swap": {"policy": "drop-then-load", "instances": 2, "queue_size": 3, "warmup_runs": 0,
+                 "drain_timeout_s": 9.0, "probation": {"window_s": 7.0, "max_error_ratio": 0.5}},
+        "drift": {"policy": "off", "window": 3, "psi": 0.5, "interval_s": 1.0,
+                  "minimum_interval_s": 2.0},
+        "security": {"max_model_bytes": 77},
+    }  # fmt: skip
+    config = Config.model_validate(values)
+    assert config.samples.store_options == StoreOptions(99, 5)
+    assert config.swap.options == SwapOptions("drop-then-load", 2, 3, 0, 9.0)
+    assert config.swap.probation.options == ProbationOptions(7.0, 0.5)
+    assert config.drift.drift_options == DriftOptions("off", 3, 0.5, 1.0, 2.0)
+    assert config.security.admit_options.max_model_bytes == 77

@@ -4,6 +4,7 @@ import pytest
 
 from edgeq.config import Sidecar, read_sidecar
 from edgeq.errors import ConfigError
+from edgeq.samples.image import Preprocessing
 
 
 def read(tmp_path, text: str) -> Sidecar:
@@ -40,6 +41,9 @@ policy: drop-then-load
         "drop-then-load",
     )
     assert sidecar.sha256 == digest.lower()
+    assert sidecar.preprocessing.options == Preprocessing(
+        (96, 64), "area", "center", "bgr", (1.0, 2.0, 3.0), (255.0,), 0.5, "nchw"
+    )
 
 
 @pytest.mark.parametrize(
