@@ -1,0 +1,85 @@
+"""Answered requests -> counts and nanoseconds per model and version, in Triton's JSON shape."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where one request's time went: read and parsed, waited for the engine, encoded."""
+
+    parse_ns: int
+    wait_ns: int
+    encode_ns: int
+    total_ns: int
+
+
+@dataclass
+class _Sum:
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int) -> None:
+        self.count += 1
+        self.ns += ns
+
+    def row(self) -> dict[str, int]:
+        return {"count": self.count, "ns": self.ns}
+
+
+@dataclass
+class _Counters:
+    success: _Sum = field(default_factory=_Sum)
+    fail: _Sum = field(default_factory=_Sum)
+    parse: _Sum = field(default_factory=_Sum)
+    wait: _Sum = field(default_factory=_Sum)
+    encode: _Sum = field(default_factory=_Sum)
+    last_ms: int = 0
+
+
+class Statistics:
+    """The counters of one app; used from its event loop only."""
+
+    def __init__(self) -> None:
+        self._counters: dict[tuple[str, str], _Counters] = {}
+
+    def succeeded(self, model: str, version: str, timing: Timing) -> None:
+        """Count an answered request."""
+        counters = self._counters.setdefault((model, version), _Counters())
+        counters.success.add(timing.total_ns)
+        counters.parse.add(timing.parse_ns)
+        counters.wait.add(timing.wait_ns)
+        counters.encode.add(timing.encode_ns)
+        counters.last_ms = time.time_ns() // 1_000_000
+
+    def failed(self, model: str, version: str, total_ns: int) -> None:
+        """Count a request that got an error."""
+        self._counters.setdefault((model, version), _Counters()).fail.add(total_ns)
+
+    def row(self, model: str, version: str) -> dict[str, Any]:
+        """Return one entry of `model_stats`; `compute_infer` includes the time in the queue."""
+        counters = self._counters.get((model, version), _Counters())
+        count = counters.success.count
+        none = _Sum()
+        return {
+            "name": model,
+            "version": version,
+            "last_inference": counters.last_ms,
+            "inference_count": count,
+            "execution_count": count,
+            "inference_stats": {
+                "success": counters.success.row(),
+                "fail": counters.fail.row(),
+                "queue": _Sum(count).row(),
+                "compute_input": counters.parse.row(),
+                "compute_infer": counters.wait.row(),
+                "compute_output": counters.encode.row(),
+                "cache_hit": none.row(),
+                "cache_miss": none.row(),
+            },
+            "response_stats": {},
+            "batch_stats": [],
+        }
