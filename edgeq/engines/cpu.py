@@ -14,8 +14,10 @@ from edgeq.tflite.runtime import Runner
 class CpuEngine:
     """Float or INT8 on the CPU: the same interpreter, another file."""
 
-    def __init__(self, content: bytes, kind: EngineKind, *, threads: int) -> None:
-        self._runner = Runner(content, threads=threads)
+    def __init__(
+        self, content: bytes, kind: EngineKind, *, threads: int, delegate: bool = True
+    ) -> None:
+        self._runner = Runner(content, threads=threads, delegate=delegate)
         self.kind = kind
         self.inputs = self._runner.inputs
         self.outputs = self._runner.outputs

@@ -47,7 +47,7 @@ class Reservoir:
         self._reserved: dict[str, int] = {}  # id -> bytes
         self._bytes = 0  # of rows and reservations
         self._captured = 0
-        self.offered = 0  # requests since the start, or since the last `clear_captured`
+        self.offered = 0  # requests since the start, or since the last `thin`
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -125,12 +125,14 @@ class Reservoir:
             victims.append(victim)
         return victims
 
-    def clear_captured(self) -> list[SampleRow]:
-        """Evict every captured row and start the count of requests anew."""
-        victims = [row for row in self._rows.values() if row.origin == "captured"]
+    def thin(self, keep: int) -> list[SampleRow]:
+        """Evict all but `keep` captured rows, by chance, and start the count of requests anew."""
+        captured = [row for row in self._rows.values() if row.origin == "captured"]
+        self._random.shuffle(captured)
+        victims = captured[keep:]
         for row in victims:
             self.remove(row)
-        self.offered = 0
+        self.offered = self._captured
         return victims
 
     def _choose_victim(self) -> SampleRow | None:

@@ -184,8 +184,12 @@ class SampleStore:
 
     def prune(self) -> int:
         """Remove every captured sample and start the count of requests anew; return how many."""
+        return self.thin(0)
+
+    def thin(self, keep: int) -> int:
+        """Remove all but `keep` captured samples, so that new ones get in; return how many."""
         with self._lock:
-            victims = self._index.clear_captured()
+            victims = self._index.thin(keep)
         self._unlink(victims)
         self._write_counter(now=True)
         return len(victims)

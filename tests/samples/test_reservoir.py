@@ -60,7 +60,7 @@ def test_the_bounds_hold_after_every_step(
         elif action == "p" and row is not None and row.origin == "captured":
             index.promote(row)
         elif action == "r":
-            index.clear_captured()
+            index.thin(0)
         rows = index.rows()
         assert len(rows) == len(index) <= maximum
         assert sum(row.bytes for row in rows) == index.bytes <= max_bytes

@@ -1,0 +1,141 @@
+"""run, check-config, doctor: the daemon itself, and what this box offers it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import edgeq
+from edgeq import log
+from edgeq.cli.arguments import Subparsers, add_command, add_config, add_json, load_config
+from edgeq.cli.output import print_json, print_table
+from edgeq.config import load
+from edgeq.daemon.loop import Daemon
+from edgeq.engines.table import BACKENDS
+from edgeq.errors import EdgeqError, UsageError
+from edgeq.tflite.runtime import runtime_version
+
+# What a CUDA process on a Jetson opens; the unit's DeviceAllow lists the same.
+JETSON_DEVICES = (
+    "/dev/nvmap", "/dev/nvhost-ctrl", "/dev/nvhost-ctrl-gpu", "/dev/nvhost-gpu",
+    "/dev/nvhost-as-gpu", "/dev/nvhost-prof-gpu", "/dev/nvgpu/igpu0/ctrl", "/dev/dri/renderD128",
+    "/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm",
+)  # fmt: skip
+FALLBACK_COST = (
+    "tflite-runtime runs INT8 without XNNPACK (5 to 16 times slower) and crashes on damaged files"
+)
+
+
+def register(commands: Subparsers) -> None:
+    """Add the commands."""
+    parser = add_command(
+        commands, "run", run_daemon,
+        help="the daemon, in the foreground", example="edgeq run --config /etc/edgeq/edgeq.yaml",
+    )  # fmt: skip
+    add_config(parser)
+    parser = add_command(
+        commands, "check-config", run_check_config,
+        help="validate a configuration file", example="edgeq check-config /etc/edgeq/edgeq.yaml",
+    )  # fmt: skip
+    parser.add_argument("file", type=Path, metavar="FILE")
+    add_json(parser)
+    parser = add_command(
+        commands, "doctor", run_doctor,
+        help="hardware, runtimes, what is usable and why not", example="edgeq doctor",
+    )  # fmt: skip
+    parser.add_argument(
+        "--systemd", action="store_true", help="print a drop-in with this box's GPU devices"
+    )
+    add_json(parser)
+
+
+def run_daemon(options: argparse.Namespace) -> int:
+    """`edgeq run`."""
+    config = load_config(options)
+    log.configure(config.log.format, config.log.level)
+    path = options.config or os.environ.get("EDGEQ_CONFIG")
+    Daemon(Path(path) if path else None, os.environ).run()
+    return 0
+
+
+def run_check_config(options: argparse.Namespace) -> int:
+    """`edgeq check-config`."""
+    if not options.file.is_file():
+        raise UsageError(f"{options.file} is not a file", hint="Check the path.")
+    config = load(options.file, {})
+    if options.json:
+        print_json({"file": str(options.file), "valid": True})
+    else:
+        print(f"{options.file} is valid; models come from {config.models_dir}")
+    return 0
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    """`edgeq doctor`."""
+    if options.systemd:
+        print(_systemd_drop_in())
+        return 0
+    report = examine()
+    if options.json:
+        print_json(report)
+    else:
+        _print_report(report)
+    return 0 if any(backend["usable"] for backend in report["backends"]) else 1
+
+
+def examine() -> dict[str, Any]:
+    """Return what this box is and which backends it can use."""
+    try:
+        version = runtime_version()
+        runtime, note = str(version), FALLBACK_COST if version.is_fallback else ""
+    except EdgeqError as error:
+        runtime, note = "none", error.message
+    backends = [
+        {"name": b.name, "usable": not (reason := b.why_not()), "reason": reason} for b in BACKENDS
+    ]
+    return {
+        "edgeq": edgeq.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "model": _board(),
+        "kernel": platform.release(),
+        "cpus": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "runtime": runtime,
+        "runtime_note": note,
+        "devices": [device for device in JETSON_DEVICES if Path(device).exists()],
+        "nvidia_smi": shutil.which("nvidia-smi") is not None,
+        "backends": backends,
+    }
+
+
+def _board(root: Path = Path("/")) -> str:
+    """The board's name as the device tree gives it; '' on a machine without one."""
+    path = root / "proc/device-tree/model"
+    try:
+        return path.read_bytes().rstrip(b"\0").decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    backends = report.pop("backends")
+    rows = [(key, value) for key, value in report.items() if value not in ("", [])]
+    print_table(("", ""), rows)
+    print()
+    for backend in backends:
+        state = "usable" if backend["usable"] else f"not usable: {backend['reason']}"
+        print(f"backend {backend['name']:5s} {state}")
+
+
+def _systemd_drop_in() -> str:
+    present = [device for device in JETSON_DEVICES if Path(device).exists()]
+    lines = ["# systemctl edit edgeq: the GPU devices of this box", "[Service]"]
+    lines += [f"DeviceAllow={device} rw" for device in present]
+    if not present:
+        lines.append("# none of the known GPU devices is here: the unit needs no addition")
+    return "\n".join(lines)

@@ -1,0 +1,235 @@
+"""Commands to a running daemon: status, history, rollback, pin, samples, quarantine, reload."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeq.cli.arguments import (
+    Subparsers,
+    add_command,
+    add_config,
+    add_json,
+    existing_file,
+    load_config,
+)
+from edgeq.cli.client import DaemonClient
+from edgeq.cli.output import print_json, print_table
+from edgeq.errors import UsageError
+
+Row = tuple[object, ...]
+
+
+def register(commands: Subparsers) -> None:
+    """Add the commands."""
+    parser = add_command(
+        commands, "status", run_status,
+        help="what each model is doing", example="edgeq status --config /etc/edgeq/edgeq.yaml",
+    )  # fmt: skip
+    _add_daemon(parser)
+    for name, run, text in (
+        ("history", run_history, "a model's versions and events"),
+        ("pin", run_pin, "keep the version that serves, whatever is dropped"),
+        ("unpin", run_unpin, "take drops again"),
+        ("recalibrate", run_recalibrate, "build again on the samples of now"),
+    ):
+        parser = add_command(commands, name, run, help=text, example=f"edgeq {name} face")
+        parser.add_argument("name", metavar="NAME")
+        _add_daemon(parser)
+    parser = add_command(
+        commands, "rollback", run_rollback,
+        help="serve the previous version again", example="edgeq rollback face --to 3",
+    )  # fmt: skip
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--to", metavar="VERSION", help="a version of `edgeq history`")
+    _add_daemon(parser)
+    _register_quarantine(commands)
+    _register_samples(commands)
+    parser = add_command(
+        commands, "reload", run_reload,
+        help="re-read the configuration; returns when it is in force",
+        example="edgeq reload --wait",
+    )  # fmt: skip
+    parser.add_argument("--wait", action="store_true", help="the default: kept for units")
+    _add_daemon(parser)
+
+
+def _register_quarantine(commands: Subparsers) -> None:
+    parser = add_command(
+        commands, "quarantine", run_quarantine,
+        help="drops that were refused, and why", example="edgeq quarantine show face-1a2b3c4d5e6f",
+    )  # fmt: skip
+    parser.add_argument(
+        "action", nargs="?", default="list", choices=("list", "show", "retry", "rm")
+    )
+    parser.add_argument("id", nargs="?", help="as `edgeq quarantine list` shows it")
+    _add_daemon(parser)
+
+
+def _register_samples(commands: Subparsers) -> None:
+    parser = add_command(
+        commands, "samples", run_samples,
+        help="the samples a model is calibrated on", example="edgeq samples face add frames.npz",
+    )  # fmt: skip
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("action", choices=("add", "list", "prune"))
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    _add_daemon(parser)
+
+
+def _add_daemon(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    parser.add_argument("--url", help="http://HOST:PORT instead; token from $EDGEQ_TOKEN")
+    add_json(parser)
+
+
+def _client(options: argparse.Namespace) -> DaemonClient:
+    if options.url:
+        return DaemonClient(url=options.url)
+    return DaemonClient(unix_socket=load_config(options).socket_path)
+
+
+def _show(options: argparse.Namespace, result: Any, as_text: Callable[[Any], None]) -> int:
+    if options.json:
+        print_json(result)
+    else:
+        as_text(result)
+    return 0
+
+
+def run_status(options: argparse.Namespace) -> int:
+    """`edgeq status`."""
+    return _show(options, _client(options).status(), _print_status)
+
+
+def _print_status(status: Mapping[str, Any]) -> None:
+    rows = [_status_row(name, model) for name, model in sorted(status["models"].items())]
+    header = ("model", "state", "version", "engine", "method", "p50 ms", "samples", "note")
+    print_table(header, rows)
+    if status["quarantine"]:
+        print(f"\n{len(status['quarantine'])} drops in quarantine: edgeq quarantine list")
+
+
+def _status_row(name: str, model: Mapping[str, Any]) -> Row:
+    live = model["live"] or {}
+    latency, progress, samples = model["latency"], model["progress"], model["samples"]
+    p50 = f"{latency['p50_ms']:.2f}" if latency and latency["count"] else ""
+    drift = model["drift"]["reason"] if model["drift"] and model["drift"]["active"] else ""
+    step = f"{progress['stage']} {progress['done']}/{progress['total']}" if progress else ""
+    stored = f"{samples['fit'] + samples['held_out']}/{samples['minimum']}"
+    note = "; ".join(part for part in (step, drift, model["reason"]) if part)
+    version, engine = live.get("version", "-"), live.get("engine", "-")
+    return name, model["state"], version, engine, live.get("method", "-"), p50, stored, note
+
+
+def run_history(options: argparse.Namespace) -> int:
+    """`edgeq history`."""
+    return _show(options, _client(options).call("history", name=options.name), _print_history)
+
+
+def _print_history(history: Mapping[str, Any]) -> None:
+    rows: list[Row] = [
+        ("*" if str(v["version"]) == history["live"] else "", v["version"], v["state"],
+         v["engine"], v["method"], _clock(v["created"]), v["reason"])
+        for v in history["versions"]
+    ]  # fmt: skip
+    print_table(("", "version", "state", "engine", "method", "created", "reason"), rows)
+    print()
+    events: list[Row] = [
+        (_clock(e["time"]), e["version"] or "", e["kind"], e["message"]) for e in history["events"]
+    ]
+    print_table(("time", "version", "event", ""), events)
+
+
+def run_rollback(options: argparse.Namespace) -> int:
+    """`edgeq rollback`."""
+    result = _client(options).call("rollback", name=options.name, to=options.to)
+    return _show(
+        options, result, lambda r: print(f"{r['name']}: version {r['version']} serves again")
+    )
+
+
+def run_pin(options: argparse.Namespace) -> int:
+    """`edgeq pin`."""
+    result = _client(options).call("pin", name=options.name)
+    return _show(options, result, lambda r: print(f"{r['name']} stays at version {r['version']}"))
+
+
+def run_unpin(options: argparse.Namespace) -> int:
+    """`edgeq unpin`."""
+    result = _client(options).call("unpin", name=options.name)
+    return _show(options, result, lambda r: print(f"{r['name']} takes drops again"))
+
+
+def run_recalibrate(options: argparse.Namespace) -> int:
+    """`edgeq recalibrate`."""
+    result = _client(options).call("recalibrate", name=options.name)
+    return _show(
+        options, result, lambda r: print(f"{r['name']}: building from {r['samples']} samples")
+    )
+
+
+def run_quarantine(options: argparse.Namespace) -> int:
+    """`edgeq quarantine`."""
+    if options.action != "list" and not options.id:
+        raise UsageError(
+            f"quarantine {options.action} needs an id", hint="See `edgeq quarantine list`."
+        )
+    result = _client(options).call("quarantine", action=options.action, id=options.id)
+    return _show(options, result, _print_quarantine)
+
+
+def _print_quarantine(result: Mapping[str, Any]) -> None:
+    if "entries" in result:
+        rows: list[Row] = [
+            (e["id"], e["stage"], _clock(e["time"]), e["error"]) for e in result["entries"]
+        ]
+        print_table(("id", "stage", "time", "reason"), rows)
+        return
+    for key, value in result.items():
+        print(f"{key:8s} {_clock(value) if key == 'time' else value}")
+
+
+def run_samples(options: argparse.Namespace) -> int:
+    """`edgeq samples`."""
+    client = _client(options)
+    if options.action == "add":
+        if not options.files:
+            raise UsageError(
+                "samples add needs a file", hint="Name .npy, .npz, .png or .jpg files."
+            )
+        added = [client.add_samples(options.name, existing_file(path)) for path in options.files]
+        total = {**added[-1], "added": sum(answer["added"] for answer in added)}
+        return _show(options, total, lambda r: print(f"{r['added']} added, {r['stored']} stored"))
+    result = client.call("samples", name=options.name, action=options.action)
+    return _show(options, result, _print_samples)
+
+
+def _print_samples(result: Mapping[str, Any]) -> None:
+    if "removed" in result:
+        print(f"{result['removed']} captured samples removed")
+        return
+    rows: list[Row] = [
+        (row["id"][:12], row["origin"], "held out" if row["held_out"] else "fit",
+         row["bytes"], _clock(row["time"]))
+        for row in result["samples"]
+    ]  # fmt: skip
+    print_table(("sample", "origin", "set", "bytes", "time"), rows)
+
+
+def run_reload(options: argparse.Namespace) -> int:
+    """`edgeq reload`."""
+    return _show(options, _client(options).call("reload"), _print_reload)
+
+
+def _print_reload(changes: Mapping[str, Any]) -> None:
+    print(f"in force: {', '.join(changes['applied']) or 'nothing changed'}")
+    if changes["needs_restart"]:
+        print(f"after a restart: {', '.join(changes['needs_restart'])}")
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

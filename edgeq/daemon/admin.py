@@ -1,0 +1,164 @@
+"""Admin commands (`POST /edgeq/<command>`) -> the deploy thread, the stores and the registry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from edgeq.daemon.deployer import Deployer
+from edgeq.daemon.deployment import Context, Deployment
+from edgeq.daemon.status import event_dict, status
+from edgeq.errors import ConflictError, InvalidRequestError, NotFoundError, SampleError
+from edgeq.samples.decode import decode_bytes
+from edgeq.samples.store import is_held_out
+
+T = TypeVar("T")
+Arguments = Mapping[str, Any]
+
+
+class AdminCommands:
+    """What `serve.data_plane.Admin` asks for.
+
+    Args:
+        on_deploy_thread: runs a function there, waits, and returns its result or raises.
+        reload: re-reads the configuration; returns what changed.
+        rescan: makes the scanner report a model's drop again.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        deployer: Deployer,
+        on_deploy_thread: Callable[[Callable[[], Any]], Any],
+        reload: Callable[[], Any],
+        rescan: Callable[[str], None],
+    ) -> None:
+        self._context = context
+        self._deployer = deployer
+        self._on_deploy_thread = on_deploy_thread
+        self._reload = reload
+        self._rescan = rescan
+        self._started = time.time()
+        self._commands: dict[str, Callable[[Arguments, bytes], Any]] = {
+            "history": self._history,
+            "rollback": self._rollback,
+            "pin": self._pin,
+            "unpin": self._unpin,
+            "recalibrate": self._recalibrate,
+            "quarantine": self._quarantine,
+            "samples": self._samples,
+            "samples-add": self._samples_add,
+            "reload": lambda _arguments, _body: self._reload(),
+        }
+
+    def status(self) -> dict[str, Any]:
+        """Return the JSON of `GET /edgeq/status`."""
+        deployments = list(self._deployer.deployments.values())
+        return status(self._context, deployments, self._started)
+
+    def call(self, command: str, arguments: Arguments, body: bytes) -> Any:
+        """Run a command; NotFoundError where there is none of that name."""
+        function = self._commands.get(command)
+        if function is None:
+            known = ", ".join(sorted(self._commands))
+            raise NotFoundError(f"command {command!r} is unknown; there are: {known}")
+        return function(arguments, body)
+
+    def _find(self, arguments: Arguments) -> Deployment:
+        return self._deployer.find(_text(arguments, "name"))
+
+    def _history(self, arguments: Arguments, _body: bytes) -> Any:
+        name, registry = _text(arguments, "name"), self._context.registry
+        versions = registry.versions(name)
+        if not versions:
+            self._deployer.find(name)
+        live = registry.live(name)
+        return {
+            "name": name,
+            "live": str(live.version) if live else None,
+            "pinned": registry.is_pinned(name),
+            "versions": [asdict(version) for version in versions],
+            "events": [event_dict(event) for event in registry.events(100, name)],
+        }
+
+    def _rollback(self, arguments: Arguments, _body: bytes) -> Any:
+        deployment = self._find(arguments)
+        to = arguments.get("to")
+        if to is not None and not str(to).isdigit():
+            raise InvalidRequestError(f"version {to!r} is not a number; see `edgeq history`")
+        version = self._on_deploy_thread(
+            lambda: self._deployer.rollback(
+                deployment.name, "asked for", int(to) if to is not None else None
+            )
+        )
+        return {"name": deployment.name, "version": str(version.version), "engine": version.engine}
+
+    def _pin(self, arguments: Arguments, _body: bytes) -> Any:
+        deployment = self._find(arguments)
+        self._context.registry.pin(deployment.name)
+        return {"name": deployment.name, "pinned": True, "version": deployment.version}
+
+    def _unpin(self, arguments: Arguments, _body: bytes) -> Any:
+        deployment = self._find(arguments)
+        self._context.registry.unpin(deployment.name)
+        self._rescan(deployment.name)  # a drop that came meanwhile was passed over
+        return {"name": deployment.name, "pinned": False, "version": deployment.version}
+
+    def _recalibrate(self, arguments: Arguments, _body: bytes) -> Any:
+        deployment = self._find(arguments)
+        if not deployment.version or deployment.method == "as-is":
+            raise ConflictError(
+                f"model {deployment.name!r} cannot be recalibrated: "
+                + ("it arrived as INT8" if deployment.version else "nothing serves")
+            )
+        self._on_deploy_thread(lambda: self._deployer.recalibrate(deployment, "request"))
+        return {"name": deployment.name, "samples": len(deployment.store), "state": "building"}
+
+    def _quarantine(self, arguments: Arguments, _body: bytes) -> Any:
+        action, quarantine = arguments.get("action", "list"), self._context.quarantine
+        if action == "list":
+            return {"entries": [asdict(entry) for entry in quarantine.entries()]}
+        entry = quarantine.get(_text(arguments, "id"))
+        if action == "show":
+            return asdict(entry)
+        if action not in ("retry", "rm"):
+            raise InvalidRequestError(f"action {action!r} is unknown; there are list show retry rm")
+        quarantine.remove(entry.id)
+        if action == "retry":
+            self._context.registry.forget_drop(entry.name, entry.sha256)
+            self._rescan(entry.name)
+        return {"id": entry.id, "action": action}
+
+    def _samples(self, arguments: Arguments, _body: bytes) -> Any:
+        deployment = self._find(arguments)
+        if arguments.get("action", "list") == "prune":
+            return {"name": deployment.name, "removed": deployment.store.prune()}
+        ratio = self._context.config.samples.held_out_ratio
+        rows = [
+            {**asdict(row), "held_out": is_held_out(row.id, ratio)}
+            for row in deployment.store.rows()
+        ]
+        return {"name": deployment.name, "bytes": deployment.store.bytes, "samples": rows}
+
+    def _samples_add(self, arguments: Arguments, body: bytes) -> Any:
+        deployment = self._find(arguments)
+        live = deployment.slot.live
+        if live is None:
+            raise ConflictError(f"model {deployment.name!r} serves nothing to take samples for")
+        preprocessing = deployment.sidecar.preprocessing.options
+        try:
+            samples = decode_bytes(body, _text(arguments, "filename"), live.inputs, preprocessing)
+            added = sum(deployment.store.add(sample.inputs) for sample in samples)
+        except SampleError as error:
+            raise InvalidRequestError(error.message, hint=error.hint) from error
+        self._on_deploy_thread(lambda: self._deployer.consider_build(deployment, "samples"))
+        return {"name": deployment.name, "added": added, "stored": len(deployment.store)}
+
+
+def _text(arguments: Arguments, key: str) -> str:
+    value = arguments.get(key)
+    if not isinstance(value, str) or not value:
+        raise InvalidRequestError(f"argument {key!r} is {value!r}; a text is needed")
+    return value

@@ -1,0 +1,138 @@
+"""One model under the daemon: its slot, its samples, and where it stands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from edgeq.config import Config, Sidecar
+from edgeq.intake.admit import Admitted
+from edgeq.intake.quarantine import Quarantine
+from edgeq.observe.drift import DriftMonitor, DriftState
+from edgeq.observe.metrics import Metrics
+from edgeq.registry import Registry
+from edgeq.samples.store import SampleStore, is_held_out
+from edgeq.swap import InferRecord, Slot
+
+State = Literal["waiting", "serving", "building", "probation", "failed"]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where things are below the state folder."""
+
+    state: Path
+
+    @property
+    def registry(self) -> Path:
+        """The SQLite file."""
+        return self.state / "edgeq.db"
+
+    @property
+    def staging(self) -> Path:
+        """Drops on their way in."""
+        return self.state / "intake"
+
+    @property
+    def building(self) -> Path:
+        """Folders of the build children."""
+        return self.state / "building"
+
+    @property
+    def quarantine(self) -> Path:
+        """Refused drops."""
+        return self.state / "quarantine"
+
+    def bundle(self, name: str, version: int) -> Path:
+        """The bundle of one version."""
+        return self.state / "bundles" / name / str(version)
+
+    def samples(self, name: str) -> Path:
+        """The sample store of one model."""
+        return self.state / "samples" / name
+
+
+@dataclass(eq=False)
+class Context:
+    """What every part of the daemon needs; `config` is replaced by a reload."""
+
+    config: Config
+    paths: Paths
+    registry: Registry
+    quarantine: Quarantine
+    metrics: Metrics
+
+
+@dataclass(eq=False)
+class Deployment:
+    """A model; its fields are written by the deploy thread and read by any."""
+
+    name: str
+    slot: Slot
+    store: SampleStore
+    sidecar: Sidecar = field(default_factory=Sidecar)
+    state: State = "waiting"
+    reason: str = ""
+    method: str = ""  # of the live version
+    model_sha256: str = ""  # of the float model behind the live version
+    arriving: Admitted | None = None  # a drop that is built before it is served
+    progress: dict[str, Any] | None = None  # of the running build
+    monitor: DriftMonitor | None = None
+    drift: DriftState | None = None
+    drift_since: float | None = None
+    probation_ends: float | None = None  # time.monotonic()
+    recalibrated: float = -float("inf")  # time.monotonic()
+    seen_drops: set[str] = field(default_factory=set)
+
+    @property
+    def engine(self) -> str:
+        """The kind of the live engine, '' without one."""
+        live = self.slot.live
+        return live.engine if live else ""
+
+    @property
+    def version(self) -> str:
+        """The live version, '' without one."""
+        live = self.slot.live
+        return live.version if live else ""
+
+    @property
+    def since_recalibration_s(self) -> float:
+        """Seconds since the last recalibration."""
+        return time.monotonic() - self.recalibrated
+
+
+def make_deployment(
+    context: Context, name: str, on_infer: Callable[[InferRecord], None]
+) -> Deployment:
+    """Open a model's sample store and slot, and give it its metric series."""
+    config = context.config
+    slot = Slot(name, config.swap.options, _executor_factory(name), on_infer)
+    store = SampleStore(context.paths.samples(name), config.samples.store_options)
+    deployment = Deployment(name, slot, store)
+    context.metrics.watch_model(name, lambda: float(slot.queue_length))
+    context.metrics.watch_samples(
+        name,
+        lambda group: float(count_samples(context, store)[group]),
+        lambda: float(store.bytes),
+    )
+    return deployment
+
+
+def count_samples(context: Context, store: SampleStore) -> dict[str, int]:
+    """Return how many samples a build would calibrate on, and how many it would hold out."""
+    ratio = context.config.samples.held_out_ratio
+    rows = store.rows()
+    held_out = sum(is_held_out(row.id, ratio) for row in rows)
+    return {"fit": len(rows) - held_out, "held_out": held_out}
+
+
+def _executor_factory(name: str) -> Callable[[int], Executor]:
+    def make(threads: int) -> Executor:
+        return ThreadPoolExecutor(threads, thread_name_prefix=f"infer-{name}")
+
+    return make

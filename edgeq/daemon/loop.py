@@ -1,0 +1,313 @@
+"""The daemon: startup -> loop -> shutdown; starts and joins every thread and child.
+
+main      signals, the scanner, timers, the service manager's watchdog
+deploy    drops, swaps, rollbacks, one after the other (deployer.py)
+capture   samples and drift windows (capture.py)
+http      the event loop of the data plane (serve/server.py)
+infer-*   one pool a model, owned by its slot (swap/)
+build-*   reads the progress of the one build child (builder.py)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import edgeq
+from edgeq import files, log
+from edgeq.config import Config, describe_changes, load
+from edgeq.daemon.admin import AdminCommands
+from edgeq.daemon.builder import Builder, BuildJob, BuildOutcome
+from edgeq.daemon.capture import Capture
+from edgeq.daemon.deployer import Deployer
+from edgeq.daemon.deployment import Context, Deployment, Paths
+from edgeq.daemon.drift import DriftWatch
+from edgeq.daemon.plane import Plane
+from edgeq.errors import ConfigError, EdgeqError
+from edgeq.intake.quarantine import Quarantine
+from edgeq.intake.watch import EventHints, Scanner
+from edgeq.observe.metrics import Metrics, MetricsServer
+from edgeq.observe.page import render_page
+from edgeq.registry import Registry
+from edgeq.serve.http import HttpOptions, RequestRecord, make_app
+from edgeq.serve.server import HttpServer
+from edgeq.swap import InferRecord
+from edgeq.systemd import Notifier, watchdog_interval_s
+from edgeq.tflite.runtime import runtime_version
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+TICK_S = 1.0  # probation and drift are looked at this often
+PENDING_SCAN_S = 0.25  # while a drop has not settled
+SHUTDOWN_GRACE_S = 10.0  # for requests that are inside when the stop comes
+
+
+class Daemon:
+    """One daemon over one configuration; `run` returns after a clean stop.
+
+    Args:
+        config_path: what a reload reads again.
+        environ: the variables that override the file.
+    """
+
+    def __init__(self, config_path: Path | None, environ: Mapping[str, str]) -> None:
+        self._config_path = config_path
+        self._environ = dict(environ)
+        config = load(config_path, self._environ)
+        paths = Paths(config.state_dir)
+        _make_folders(config, paths)
+        metrics = Metrics(edgeq.__version__, str(runtime_version()))
+        registry = Registry(paths.registry)
+        quarantine = Quarantine(paths.quarantine)
+        self._context = Context(config, paths, registry, quarantine, metrics)
+        self._wake: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._deploy = ThreadPoolExecutor(1, thread_name_prefix="deploy")
+        builder = Builder(paths.building, self._on_progress, self._on_build_end)
+        self._builder = builder
+        self._deployer = Deployer(self._context, builder, self._on_infer)
+        self._drift = DriftWatch(self._context, self._deployer)
+        self._capture = Capture(self._on_stored)
+        self._scanner = Scanner(config.models_dir, config.intake.settle_s)
+        self._hints = EventHints(config.models_dir, lambda: self._wake.put("hint"))
+        self._notifier = Notifier.from_environment()
+        self._threads: list[threading.Thread] = []
+        self._is_stopping = False
+
+    # ---- startup
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            EdgeqError: the daemon could not start.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        try:
+            self._start()
+            self._loop()
+        finally:
+            self._shut_down()
+
+    def _start(self) -> None:
+        config = self._context.config
+        self._http = HttpServer(
+            self._app(), config.server.host, config.server.http_port, config.socket_path
+        )
+        self._http.bind()
+        self._metrics_server = MetricsServer(
+            self._context.metrics, config.server.host, config.server.metrics_port
+        )
+        self._on_deploy_thread(self._deployer.restore)
+        self._start_thread("http", self._http.run)
+        self._start_thread("capture", self._capture.run)
+        self._hints.start()
+        self._deploy.submit(self._guarded, self._deployer.resume_builds)
+        self._notifier.notify(READY=1, STATUS=self._summary(), MAINPID=os.getpid())
+        logger.info(
+            f"serving on {config.server.host}:{self._http.port}, "
+            f"metrics on :{self._metrics_server.port}, socket {config.socket_path}"
+        )
+
+    def _app(self) -> Any:
+        config = self._context.config
+        admin = AdminCommands(
+            self._context, self._deployer, self._on_deploy_thread, self.reload, self._rescan
+        )
+        plane = Plane(
+            self._deployer,
+            self._capture,
+            lambda: self._context.config.samples.capture_ratio,
+            self._on_deploy_thread,
+        )
+        options = HttpOptions(
+            token=config.server.auth.read_token(),
+            max_body_bytes=config.server.max_body_bytes,
+            timeout_s=config.server.timeout_s,
+            page=lambda: render_page(admin.status()),
+        )
+        return make_app(plane, admin, options, self._on_request)
+
+    def _start_thread(self, name: str, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=name)
+        thread.start()
+        self._threads.append(thread)
+
+    # ---- loop
+
+    def _loop(self) -> None:
+        interval_s = watchdog_interval_s()
+        next_scan = next_ping = 0.0
+        next_tick = time.monotonic() + TICK_S
+        while not self._is_stopping:
+            now = time.monotonic()
+            if interval_s is not None and now >= next_ping:
+                self._ping()
+                next_ping = now + interval_s
+            if now >= next_scan:
+                next_scan = now + self._scan()
+            if now >= next_tick:
+                self._deploy.submit(self._guarded, self._tick)
+                next_tick = now + TICK_S
+            due = min(next_scan, next_tick, next_ping if interval_s is not None else next_tick)
+            if self._sleep(max(0.0, due - time.monotonic())) == "hint":
+                next_scan = min(next_scan, time.monotonic() + PENDING_SCAN_S)
+
+    def _sleep(self, seconds: float) -> str:
+        try:
+            word = self._wake.get(timeout=seconds)
+        except queue.Empty:
+            return ""
+        if word == "reload":
+            self._reload_quietly()
+        return word
+
+    def _scan(self) -> float:
+        """Look at the drop folder; return the seconds until the next look."""
+        found = self._scanner.scan()
+        for candidate in found.settled:
+            self._deploy.submit(self._guarded, self._deployer.take, candidate)
+        for name in found.removed:
+            self._deploy.submit(self._guarded, self._deployer.removed, name)
+        return PENDING_SCAN_S if found.pending else self._context.config.intake.rescan_s
+
+    def _tick(self) -> None:
+        for deployment in list(self._deployer.deployments.values()):
+            self._deployer.check_probation(deployment)
+            self._drift.check(deployment)
+
+    def _ping(self) -> None:
+        """Tell the watchdog that all is well, unless a thread that must run has ended."""
+        if all(thread.is_alive() for thread in self._threads):
+            self._notifier.notify(WATCHDOG=1, STATUS=self._summary())
+
+    def _summary(self) -> str:
+        deployments = list(self._deployer.deployments.values())
+        listed = ", ".join(f"{d.name} v{d.version} {d.engine}" for d in deployments if d.version)
+        return f"serving {listed}" if listed else "waiting for a drop"
+
+    # ---- what other threads call
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._wake.put("reload")
+            return
+        self._is_stopping = True
+        self._wake.put("stop")
+
+    def _on_deploy_thread(self, function: Callable[[], T]) -> T:
+        return self._deploy.submit(function).result()
+
+    def _guarded(self, function: Callable[..., None], *arguments: Any) -> None:
+        """The deploy thread's last resort: log a failure, so that the next drop is still taken."""
+        try:
+            function(*arguments)
+        except EdgeqError as error:
+            logger.error(error.message, extra={"hint": error.hint})
+        except Exception:
+            logger.exception("unexpected failure; what serves goes on")
+
+    def _on_progress(self, job: BuildJob, step: dict[str, Any]) -> None:
+        deployment = self._deployer.deployments.get(job.name)
+        if deployment is not None:
+            deployment.progress = step
+
+    def _on_build_end(self, outcome: BuildOutcome) -> None:
+        if not self._is_stopping:
+            self._deploy.submit(self._guarded, self._deployer.build_ended, outcome)
+
+    def _on_stored(self, deployment: Deployment) -> None:
+        has_enough = len(deployment.store) >= self._context.config.samples.minimum
+        if has_enough and deployment.engine == "float":
+            self._deploy.submit(self._guarded, self._deployer.consider_build, deployment, "samples")
+
+    def _on_infer(self, record: InferRecord) -> None:
+        metrics = self._context.metrics
+        labels = (record.name, record.version, record.engine)
+        metrics.infer_duration.labels(*labels).observe(record.infer_s)
+        metrics.queue_duration.labels(record.name).observe(record.queue_s)
+
+    def _on_request(self, record: RequestRecord) -> None:
+        metrics = self._context.metrics
+        labels = (record.model, record.version, record.protocol)
+        metrics.request_duration.labels(*labels).observe(record.seconds)
+        metrics.requests.labels(*labels, str(record.code)).inc()
+
+    def _rescan(self, name: str) -> None:
+        self._scanner.forget(name)
+        self._wake.put("hint")
+
+    # ---- reload
+
+    def reload(self) -> dict[str, Any]:
+        """Read the configuration again and bring it into force; returns what changed.
+
+        Raises:
+            ConfigError: the file is wrong; the old configuration stays in force.
+        """
+        self._notifier.reloading()
+        try:
+            new = load(self._config_path, self._environ)
+        finally:
+            self._notifier.notify(READY=1, STATUS=self._summary())
+        changes = describe_changes(self._context.config, new)
+        self._context.config = new
+        log.configure(new.log.format, new.log.level)
+        for key in changes.needs_restart:
+            logger.warning(f"{key} changed; it needs a restart to come into force")
+        logger.info("configuration reloaded", extra={"reason": ", ".join(changes.applied)})
+        return asdict(changes)
+
+    def _reload_quietly(self) -> None:
+        try:
+            self.reload()
+        except ConfigError as error:
+            logger.error(f"not reloaded: {error.message}", extra={"hint": error.hint})
+
+    # ---- shutdown
+
+    def _shut_down(self) -> None:
+        """In reverse order of the start; requests inside are answered first."""
+        self._is_stopping = True
+        self._notifier.notify(STOPPING=1, STATUS="draining")
+        self._hints.stop()
+        self._builder.close()
+        if hasattr(self, "_http"):
+            self._http.stop(SHUTDOWN_GRACE_S)
+        self._deploy.shutdown(wait=True, cancel_futures=True)
+        self._capture.stop()
+        for thread in reversed(self._threads):
+            thread.join()
+        self._deployer.close()
+        if hasattr(self, "_metrics_server"):
+            self._metrics_server.close()
+        self._context.registry.close()
+        logger.info("stopped")
+
+
+def _make_folders(config: Config, paths: Paths) -> None:
+    """Make the state folder, private to the daemon, and sweep what a crash left half-written."""
+    for folder in (config.state_dir, config.models_dir, paths.staging):
+        try:
+            files.make_directory(folder)
+        except OSError as error:
+            raise EdgeqError(
+                f"{folder} cannot be made: {error.strerror}",
+                hint="Make it writable for the user edgeq runs as, or set state_dir.",
+            ) from error
+    for folder in (paths.staging, paths.state / "bundles"):
+        if folder.is_dir():
+            files.sweep_temporaries(folder)
+    for leftover in paths.staging.iterdir():
+        leftover.unlink(missing_ok=True)

@@ -1,0 +1,100 @@
+"""The data plane: protocol skins -> the slots; answered requests go on to the capture."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import numpy.typing as npt
+
+from edgeq.daemon.capture import Capture
+from edgeq.daemon.deployer import Deployer
+from edgeq.daemon.deployment import Deployment
+from edgeq.errors import NotFoundError
+from edgeq.serve.data_plane import ModelState, ModelView
+from edgeq.swap import Inference
+
+Array = npt.NDArray[Any]
+OnDeployThread = Callable[[Callable[[], None]], None]  # runs it there and waits
+
+
+class Plane:
+    """What `serve.data_plane.DataPlane` asks for; reads deployments, changes none."""
+
+    def __init__(
+        self,
+        deployer: Deployer,
+        capture: Capture,
+        capture_ratio: Callable[[], float],
+        on_deploy_thread: OnDeployThread,
+    ) -> None:
+        self._deployer = deployer
+        self._capture = capture
+        self._capture_ratio = capture_ratio
+        self._on_deploy_thread = on_deploy_thread
+
+    def models(self) -> list[ModelView]:
+        """Return every model, served or not."""
+        return [_view(deployment) for deployment in list(self._deployer.deployments.values())]
+
+    def model(self, name: str, version: str | None) -> ModelView:
+        """Return one model; NotFoundError without it or with another version."""
+        view = _view(self._deployer.find(name))
+        if version is not None and version != view.version:
+            live = f"version {view.version} serves" if view.version else "no version serves"
+            raise NotFoundError(f"model {name!r} has no live version {version!r}; {live}")
+        return view
+
+    def submit(
+        self,
+        name: str,
+        version: str | None,
+        inputs: Mapping[str, Array],
+        timeout_s: float | None,
+    ) -> Future[Inference]:
+        """Queue one inference, and offer its inputs to the sample store."""
+        deployment = self._deployer.find(name)
+        if version is not None:
+            self.model(name, version)
+        future = deployment.slot.submit(inputs, timeout_s=timeout_s)
+        future.add_done_callback(functools.partial(self._answered, deployment, inputs))
+        return future
+
+    def _answered(
+        self, deployment: Deployment, inputs: Mapping[str, Array], future: Future[Inference]
+    ) -> None:
+        """Only what the engine answered is a sample: the rest may be malformed."""
+        if not future.cancelled() and future.exception() is None:
+            self._capture.offer(deployment, inputs, self._capture_ratio())
+
+    def is_ready(self) -> bool:
+        """True while every model that should be served is."""
+        deployments = list(self._deployer.deployments.values())
+        return all(deployment.slot.live is not None for deployment in deployments)
+
+    def load(self, name: str) -> None:
+        """Serve the committed version again."""
+        self._on_deploy_thread(lambda: self._deployer.load(name))
+
+    def unload(self, name: str) -> None:
+        """Stop serving."""
+        self._on_deploy_thread(lambda: self._deployer.unload(name))
+
+
+def _view(deployment: Deployment) -> ModelView:
+    live = deployment.slot.live
+    state: ModelState = "READY"
+    if live is None:
+        state = "UNAVAILABLE" if deployment.state == "failed" else "LOADING"
+    return ModelView(
+        name=deployment.name,
+        version=live.version if live else "",
+        versions=(live.version,) if live else (),
+        state=state,
+        reason=deployment.reason,
+        engine=live.engine if live else "",
+        inputs=live.inputs if live else (),
+        outputs=live.outputs if live else (),
+    )

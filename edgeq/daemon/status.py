@@ -1,0 +1,80 @@
+"""The daemon's state -> the JSON of `GET /edgeq/status`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from edgeq.daemon.deployment import Context, Deployment, count_samples
+from edgeq.observe.metrics import Metrics
+from edgeq.registry import Event
+
+EVENTS_SHOWN = 50
+
+
+def status(context: Context, deployments: list[Deployment], started: float) -> dict[str, Any]:
+    """Return every model, the latest events and the quarantine."""
+    return {
+        "started": started,
+        "models": {d.name: _model(context, d) for d in deployments},
+        "events": [event_dict(event) for event in context.registry.events(EVENTS_SHOWN)],
+        "quarantine": [asdict(entry) for entry in context.quarantine.entries()],
+    }
+
+
+def _model(context: Context, deployment: Deployment) -> dict[str, Any]:
+    live, registry = deployment.slot.live, context.registry
+    previous = registry.previous(deployment.name)
+    return {
+        "live": {
+            "version": live.version,
+            "engine": live.engine,
+            "since": live.since,
+            "method": deployment.method,
+        }
+        if live
+        else None,
+        "state": deployment.state,
+        "reason": deployment.reason,
+        "progress": deployment.progress,
+        "previous": str(previous.version) if previous else None,
+        "pinned": registry.is_pinned(deployment.name),
+        "drift": _drift(deployment),
+        "samples": _samples(context, deployment),
+        "latency": _latency(context.metrics, deployment),
+    }
+
+
+def _samples(context: Context, deployment: Deployment) -> dict[str, Any]:
+    options = context.config.samples
+    return {
+        **count_samples(context, deployment.store),
+        "bytes": deployment.store.bytes,
+        "minimum": options.minimum,
+        "maximum": options.maximum,
+    }
+
+
+def _drift(deployment: Deployment) -> dict[str, Any] | None:
+    state = deployment.drift
+    if state is None:
+        return None
+    return {
+        "active": state.active,
+        "reason": state.reason,
+        "samples": state.frames,
+        "tensors": [asdict(tensor) for tensor in state.tensors],
+    }
+
+
+def _latency(metrics: Metrics, deployment: Deployment) -> dict[str, float | int] | None:
+    """The live version's inference time since it was published, from the metric's buckets."""
+    live = deployment.slot.live
+    if live is None:
+        return None
+    return metrics.latency(deployment.name, live.version, live.engine)
+
+
+def event_dict(event: Event) -> dict[str, Any]:
+    """Return an event as JSON can hold it."""
+    return asdict(event)

@@ -1,0 +1,235 @@
+"""Every metric declared once: name, unit, labels, buckets. The only importer of prometheus_client.
+
+Names follow Prometheus' practice (base units, `_total` on counters, `_ratio` for shares); label
+values known beforehand start at 0, so that a rate() over them exists before the first event.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from wsgiref.simple_server import WSGIServer
+
+import prometheus_client
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
+
+from edgeq.errors import EdgeqError
+
+# An edge model answers in 0.1 to 50 ms; Prometheus' own defaults would put that in two buckets.
+LATENCY_BUCKETS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+)  # fmt: skip
+BUILD_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+SWAP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
+
+MODEL_STATES = ("waiting", "serving", "building", "probation", "failed")
+SWAP_OUTCOMES = ("committed", "rejected", "rolled_back")
+BUILD_OUTCOMES = ("succeeded", "rejected", "failed")
+DROP_OUTCOMES = ("accepted", "quarantined", "unchanged")
+SAMPLE_SETS = ("fit", "held_out")
+
+
+class Metrics:
+    """The instruments of one daemon, on a registry of their own."""
+
+    def __init__(self, version: str, runtime: str) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double every counter's series
+        self.registry = CollectorRegistry()
+        self._declare_requests()
+        self._declare_lifecycle()
+        self._declare_data()
+        info = self._gauge("build_info", "The edgeq release and its runtime; always 1.",
+                           "version", "runtime")  # fmt: skip
+        info.labels(version, runtime).set(1)
+        for outcome in DROP_OUTCOMES:
+            self.drops.labels(outcome)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"edgeq_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"edgeq_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
+        return Histogram(
+            f"edgeq_{name}", text, labels, registry=self.registry, buckets=tuple(buckets)
+        )
+
+    def _declare_requests(self) -> None:
+        self.request_duration = self._histogram(
+            "request_duration_seconds", "From the request's first byte to the answer's last.",
+            LATENCY_BUCKETS, "model", "version", "protocol")  # fmt: skip
+        self.requests = self._counter(
+            "requests", "Inference requests answered, by status code.",
+            "model", "version", "protocol", "code")  # fmt: skip
+        self.infer_duration = self._histogram(
+            "infer_duration_seconds", "Time inside the engine.",
+            LATENCY_BUCKETS, "model", "version", "engine")  # fmt: skip
+        self.queue_duration = self._histogram(
+            "queue_duration_seconds", "Time a request waited for an engine.",
+            LATENCY_BUCKETS, "model")  # fmt: skip
+        self.queue_length = self._gauge(
+            "queue_length", "Requests waiting for an engine now.", "model")  # fmt: skip
+
+    def _declare_lifecycle(self) -> None:
+        self.model_info = self._gauge(
+            "model_info", "The version that serves; always 1.",
+            "model", "version", "engine", "method")  # fmt: skip
+        self.model_state = self._gauge(
+            "model_state", "1 for the state the model is in, 0 for the others.", "model", "state"
+        )
+        self.swaps = self._counter(
+            "swaps", "Versions that were to be published, by outcome.", "model", "outcome"
+        )
+        self.swap_duration = self._histogram(
+            "swap_duration_seconds", "Load, warm-up, golden check, switch and drain of a swap.",
+            SWAP_BUCKETS, "model")  # fmt: skip
+        self.build_duration = self._histogram(
+            "build_duration_seconds", "Time of each stage of a build.",
+            BUILD_BUCKETS, "model", "stage")  # fmt: skip
+        self.builds = self._counter("builds", "Builds ended, by outcome.", "model", "outcome")
+        self.recalibrations = self._counter(
+            "recalibrations", "Builds asked for by drift or a person, by outcome.",
+            "model", "outcome")  # fmt: skip
+        self.verify_agreement = self._gauge(
+            "verify_agreement_ratio",
+            "Share of held-out samples with float's top-1, of the last verdict.",
+            "model",
+        )
+        self.verify_sqnr = self._gauge(
+            "verify_sqnr_decibels",
+            "Signal to quantization noise on held-out samples, worst output.",
+            "model",
+        )
+
+    def _declare_data(self) -> None:
+        self.drops = self._counter("drops", "Drops that settled, by outcome.", "outcome")
+        self.samples = self._gauge("samples", "Samples in the store, by set.", "model", "set")
+        self.samples_bytes = self._gauge("samples_bytes", "Size of the sample store.", "model")
+        self.drift_psi = self._gauge(
+            "drift_psi", "Population stability index of live inputs against calibration.",
+            "model", "tensor")  # fmt: skip
+        self.drift_js = self._gauge(
+            "drift_js_distance", "Jensen-Shannon distance of live inputs against calibration.",
+            "model", "tensor")  # fmt: skip
+        self.drift_wasserstein = self._gauge(
+            "drift_wasserstein_ratio", "Wasserstein distance over the calibration's deviation.",
+            "model", "tensor")  # fmt: skip
+        self.drift_ks = self._gauge(
+            "drift_ks_ratio", "Kolmogorov-Smirnov statistic of live inputs against calibration.",
+            "model", "tensor")  # fmt: skip
+        self.drift_threshold = self._gauge(
+            "drift_threshold", "Value above which the statistic counts as drift.",
+            "model", "tensor", "statistic")  # fmt: skip
+        self.drift_window = self._gauge(
+            "drift_window_samples", "Samples in the live window.", "model"
+        )
+        self.drift_active = self._gauge("drift_active", "1 while the inputs drift.", "model")
+        self.saturation = self._gauge(
+            "saturation_ratio", "Share of live values at the end of the calibrated range.",
+            "model", "tensor", "rail")  # fmt: skip
+        self.scale_drift = self._gauge(
+            "scale_drift_ratio", "Width calibration would choose today over the width in use.",
+            "model", "tensor")  # fmt: skip
+
+    def watch_model(self, model: str, queue_length: Callable[[], float]) -> None:
+        """Create the series of a model, so that each exists before its first event."""
+        for outcome in SWAP_OUTCOMES:
+            self.swaps.labels(model, outcome)
+        for outcome in BUILD_OUTCOMES:
+            self.builds.labels(model, outcome)
+            self.recalibrations.labels(model, outcome)
+        self.drift_active.labels(model).set(0)
+        self.queue_length.labels(model).set_function(queue_length)
+        self.set_state(model, "waiting")
+
+    def watch_samples(
+        self, model: str, count: Callable[[str], float], size: Callable[[], float]
+    ) -> None:
+        """Read the sample store's figures at each scrape; `count` takes the set's name."""
+        for name in SAMPLE_SETS:
+            self.samples.labels(model, name).set_function(functools.partial(count, name))
+        self.samples_bytes.labels(model).set_function(size)
+
+    def set_state(self, model: str, state: str) -> None:
+        """Make `state` the one that is 1."""
+        for name in MODEL_STATES:
+            self.model_state.labels(model, name).set(name == state)
+
+    def set_live(self, model: str, version: str, engine: str, method: str) -> None:
+        """Make this the version that `edgeq_model_info` names."""
+        self.model_info.remove_by_labels({"model": model})
+        self.model_info.labels(model, version, engine, method).set(1)
+
+    def forget_version(self, model: str, version: str) -> None:
+        """Drop the series of a version that will not serve again: labels stay bounded."""
+        labels = {"model": model, "version": version}
+        for metric in (self.request_duration, self.requests, self.infer_duration):
+            metric.remove_by_labels(labels)
+
+    def latency(self, model: str, version: str, engine: str) -> dict[str, float | int]:
+        """Return count, p50 and p99 (ms) of a version's inference time, from its buckets."""
+        labels = {"model": model, "version": version, "engine": engine}
+        bounds, counts = [], []
+        for sample in next(iter(self.infer_duration.collect())).samples:
+            edge = sample.labels.get("le")
+            if edge is not None and labels.items() <= sample.labels.items():
+                bounds.append(float(edge))
+                counts.append(sample.value)
+        total = int(counts[-1]) if counts else 0
+        return {
+            "count": total,
+            "p50_ms": _quantile_ms(0.50, bounds, counts),
+            "p99_ms": _quantile_ms(0.99, bounds, counts),
+        }
+
+    def page(self) -> bytes:
+        """Return the text exposition, as a scrape would see it."""
+        return prometheus_client.generate_latest(self.registry)
+
+
+def _quantile_ms(quantile: float, bounds: list[float], counts: list[float]) -> float:
+    """Interpolate within the bucket, as PromQL's histogram_quantile does; 0 without samples."""
+    if not counts or not counts[-1]:
+        return 0.0
+    rank = quantile * counts[-1]
+    place = next(i for i, count in enumerate(counts) if count >= rank)
+    low = bounds[place - 1] if place else 0.0
+    if bounds[place] == float("inf"):
+        return low * 1e3
+    before = counts[place - 1] if place else 0.0
+    share = (rank - before) / max(counts[place] - before, 1.0)
+    return round((low + (bounds[place] - low) * share) * 1e3, 4)
+
+
+class MetricsServer:
+    """`/metrics` on a port of its own, so that a busy data plane cannot starve the scrape.
+
+    Raises:
+        EdgeqError: the port cannot be bound.
+    """
+
+    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
+        try:
+            server, self._thread = prometheus_client.start_http_server(
+                port, addr=host, registry=metrics.registry
+            )
+        except OSError as error:
+            raise EdgeqError(
+                f"cannot listen on {host}:{port} for metrics: {error.strerror}",
+                hint="Free the port or set server.metrics_port.",
+            ) from error
+        self._server: WSGIServer = server
+        self.port = int(server.server_port)
+
+    def close(self) -> None:
+        """Stop answering and free the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
