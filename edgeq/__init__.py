@@ -1,3 +1,46 @@
-"""edgeq: a float .tflite model dropped on an edge box -> a verified INT8 engine that serves."""
+"""edgeq: a float .tflite model dropped on an edge box -> a verified INT8 engine that serves.
+
+The house. Imports point down this list and never up. Under each room stand its modules, in the
+order of reading; the first line of each says what goes in and what comes out.
+
+    __main__.py   python -m edgeq
+                  -- composition --
+    cli/          the commands; the only place that prints and exits
+                      arguments output client box building measuring remote
+    daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
+                      loop deployer deployment publisher builder plane capture drift admin status
+    build.py      float model + samples -> bundle, the whole pipeline on one screen
+    config/       YAML and environment -> Config, and from it each stage's own Options
+                      schema document load validation sidecar changes
+                  -- stages, the last of the data flow first --
+    serve/        requests -> Engine, over the Open Inference Protocol
+                      server http rights content infer protocol tensors response answers
+                      data_plane models statistics admin
+    intake/       drop folder -> admitted model, or quarantine
+                      watch names admit content child probe sandbox quarantine
+    observe/      numbers and pictures for people and Prometheus
+                      metrics drift page
+    swap/         Slot: load, warm, self-check, switch, drain; probation
+                      slot pool probation
+    verify.py     float model, Engine, held-out samples -> Verdict
+    registry/     versions, events, live pointer, rollback: SQLite
+                      registry database
+    engines/      INT8 model -> Engine
+                      base table cpu latency
+    quantize/     float model + CalibrationTable -> INT8 model (.tflite)
+                      convert prepare plan scheme sharing affine compact
+    calibrate/    float model + samples -> CalibrationTable
+                      collect screen histogram methods entropy table archive
+    samples/      captured inputs: the server writes; calibrate, verify and drift read
+                      store reservoir decode image npz
+    bundle.py     the directory that a build hands over
+    tflite/       the model language every stage speaks: the TFLite flatbuffer
+                      model names tap runtime verifier structure schema schema_tables
+                  -- beneath everything --
+    log.py        records -> lines for people, machines and the journal
+    files.py      atomic write, fsync, digest, move
+    systemd.py    the notify protocol
+    errors.py     the exception tree; each error carries a hint
+"""
 
 __version__ = "0.1.0"
