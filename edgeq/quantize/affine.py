@@ -18,7 +18,8 @@ Array = npt.NDArray[Any]
 INT8_MIN, INT8_MAX = -128, 127
 WEIGHT_MAX = 127  # -128 is left out, so that the symmetric kernels may negate
 DEAD_SCALE = 1.0  # a tensor that is always 0: any scale is right, 1 keeps every product normal
-MIN_SCALE = 2.0**-40  # kernels refuse products of scales that are not normal float32 numbers
+MIN_SCALE = 2.0**-40  # narrower activations are noise
+MIN_PRODUCT = 2.0**-100  # kernels refuse products of scales that are not normal float32 numbers
 BIAS_LIMIT = 2**30  # half of int32: the other half is the accumulator's
 
 
@@ -54,7 +55,7 @@ def weight_parameters(
         maxima = magnitudes.max(axis=others, initial=0.0)
     scales = maxima / WEIGHT_MAX
     scales[scales == 0] = scales.max(initial=0.0) or DEAD_SCALE
-    floor = np.full_like(scales, MIN_SCALE / input_scale)
+    floor = np.full_like(scales, MIN_PRODUCT / input_scale)
     if bias is not None:
         needed = np.abs(bias.astype(np.float64)) / (input_scale * BIAS_LIMIT)
         floor = np.maximum(floor, needed.max(initial=0.0) if axis is None else needed)

@@ -6,10 +6,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from edgeq.calibrate.table import CalibrationTable
-from edgeq.quantize.affine import weight_parameters
+from edgeq.quantize.affine import INT8_MIN, weight_parameters
 from edgeq.quantize.prepare import constant_values
-from edgeq.quantize.scheme import READS_ANY_TYPE, RULES, Rule, Weights, combined_step, fused_bounds
+from edgeq.quantize.scheme import (
+    READS_ANY_TYPE,
+    RULES,
+    Rule,
+    Weights,
+    combined_step,
+    fused_bounds,
+    upper_bound,
+)
 from edgeq.quantize.sharing import (
     activation_ranges,
     activations,
@@ -19,6 +29,7 @@ from edgeq.quantize.sharing import (
 )
 from edgeq.tflite.model import Model, Quantization, indices
 
+MAX_CLIP_LEVEL = 2.0**30  # kernels compute the level of a fused RELU6's 6 in int32
 NEIGHBOURS_FLOAT = "it only moves data, and nothing beside it runs in INT8"
 
 
@@ -45,7 +56,7 @@ def make_plan(model: Model, table: CalibrationTable, keep_float: Iterable[int]) 
     """
     ranges = activation_ranges(model, table)
     reasons = dict.fromkeys(keep_float, "asked to stay float")
-    candidates = _candidates(model, reasons)
+    candidates = _candidates(model, ranges, reasons)
     while True:
         rules = {p: rule for p, rule in candidates.items() if p not in reasons}
         idle = _idle_movers(model, rules)
@@ -58,7 +69,9 @@ def make_plan(model: Model, table: CalibrationTable, keep_float: Iterable[int]) 
         reasons |= refused
 
 
-def _candidates(model: Model, reasons: dict[int, str]) -> dict[int, Rule]:
+def _candidates(
+    model: Model, ranges: Mapping[int, tuple[float, float]], reasons: dict[int, str]
+) -> dict[int, Rule]:
     """Return the ops that have a rule and fit it; put the others that touch floats in `reasons`."""
     candidates = {}
     for position, operator in enumerate(model.operators):
@@ -70,7 +83,7 @@ def _candidates(model: Model, reasons: dict[int, str]) -> dict[int, Rule]:
             continue
         if rule is None:
             reasons[position] = "it has no INT8 kernel"
-        elif reason := _misfit(model, operator, rule):
+        elif reason := _misfit(model, operator, rule, ranges):
             reasons[position] = reason
         else:
             candidates[position] = rule
@@ -82,17 +95,25 @@ def _touches_floats(model: Model, operator: Any) -> bool:
     return any(t >= 0 and model.type_name(t) == "FLOAT32" for t in tensors)
 
 
-def _misfit(model: Model, operator: Any, rule: Rule) -> str:
+def _misfit(
+    model: Model, operator: Any, rule: Rule, ranges: Mapping[int, tuple[float, float]]
+) -> str:
     """Return why the op as it stands has no INT8 kernel, or ""."""
     data, outputs = activations(model, operator, rule)
     constants = float_constants(model, operator, rule)
-    if not data and not constants:
-        return "its data is not float32"
-    if not data and not outputs:
-        return "it reads constants only"
+    if not data and not (rule.shares_scale and constants and outputs):
+        return "it reads no float32 activation"
     if fused_bounds(operator) is None:
         return "its fused activation has no INT8 kernel"
+    if rule.covers_constants and not all(_is_finite(model, t) for t in constants):
+        return "one of its constants is not finite"
+    if missing := [t for t in [*data, *([] if rule.fixed_output else outputs)] if t not in ranges]:
+        return f"no range was calibrated for tensor {model.name(missing[0])!r}"
     return _weights_misfit(model, operator, rule.weights) if rule.weights else ""
+
+
+def _is_finite(model: Model, index: int) -> bool:
+    return bool(np.isfinite(constant_values(model, index)).all())
 
 
 def _weights_misfit(model: Model, operator: Any, weights: Weights) -> str:
@@ -106,6 +127,8 @@ def _weights_misfit(model: Model, operator: Any, weights: Weights) -> str:
     bias = optional_input(operator, weights.bias)
     if bias >= 0 and (not model.is_constant(bias) or model.type_name(bias) != "FLOAT32"):
         return "its bias is not a float32 constant"
+    if not all(_is_finite(model, t) for t in (index, bias) if t >= 0):
+        return "its weights or bias are not finite"
     return ""
 
 
@@ -142,7 +165,7 @@ def _all_weights(
     for position, rule in rules.items():
         operator = model.operators[position]
         data = activations(model, operator, rule)[0]
-        if rule.weights is None or not data or data[0] not in parameters:
+        if rule.weights is None:
             continue
         bias = optional_input(operator, rule.weights.bias)
         weights[position] = weight_parameters(
@@ -160,37 +183,36 @@ def _refused(
     parameters: Mapping[int, Quantization],
     weights: Mapping[int, Quantization],
 ) -> dict[int, str]:
+    """Return the ops whose kernels cannot express these scales, and why."""
     refused = {}
     for position, rule in rules.items():
         operator = model.operators[position]
         data, outputs = activations(model, operator, rule)
-        missing = [t for t in [*data, *outputs] if t not in parameters]
-        if missing:
-            refused[position] = f"no range was calibrated for tensor {model.name(missing[0])!r}"
-        elif rule.needs_positive_input and parameters[data[0]].zero_point[0] != -128:
+        if rule.needs_positive_input and parameters[data[0]].zero_point[0] != INT8_MIN:
             refused[position] = "its input is negative at times"
-        elif (
-            rule.combines != "none"
-            and _step(model, position, rule, parameters, weights) >= rule.limit
-        ):
+        if rule.combines == "none":
+            continue
+        output = float(parameters[outputs[0]].scale[0])
+        inputs = _input_scales(model, position, rule, parameters, weights)
+        if combined_step(rule, inputs, output) >= rule.limit:
             refused[position] = "its output's range is narrower than one step of its inputs"
+        elif upper_bound(operator, model.op_name(operator)) / output > MAX_CLIP_LEVEL:
+            refused[position] = "its output's range is too narrow for its fused activation"
     return refused
 
 
-def _step(
+def _input_scales(
     model: Model,
     position: int,
     rule: Rule,
     parameters: Mapping[int, Quantization],
     weights: Mapping[int, Quantization],
-) -> float:
+) -> list[float]:
+    """Return the scales that the op combines."""
     operator = model.operators[position]
-    data, outputs = activations(model, operator, rule)
-    scales = [float(parameters[t].scale[0]) for t in data]
-    scales += [
-        float(constant_parameters(model, t, rule).scale[0])
-        for t in float_constants(model, operator, rule)
-    ]
+    operands = [parameters[t] for t in activations(model, operator, rule)[0]]
+    constants = float_constants(model, operator, rule)
+    operands += [constant_parameters(model, t, rule) for t in constants]
     if position in weights:
-        scales.append(float(weights[position].scale.max()))
-    return combined_step(rule, scales, float(parameters[outputs[0]].scale[0]))
+        operands.append(weights[position])
+    return [float(operand.scale.max()) for operand in operands]

@@ -31,13 +31,23 @@ class Prepared:
 
 
 def is_quantized(model: Model) -> bool:
-    """True where ops already exchange affine integers: such a model keeps its own scales."""
-    written = [t for operator in model.operators for t in indices(operator.outputs)]
-    return any(
-        model.type_name(t) in INTEGER_ACTIVATIONS
-        and model.quantization(t) is not None
-        and not model.is_constant(t)
-        for t in [*model.inputs, *written]
+    """True where an op already computes on affine integers: such a model keeps its own scales."""
+    for operator in model.operators:
+        rule = RULES.get(model.op_name(operator))
+        if rule is None or rule.moves_only:
+            continue
+        inputs = indices(operator.inputs)
+        if any(_is_integer_activation(model, inputs[p]) for p in rule.data_positions(operator)):
+            return True
+    return False
+
+
+def _is_integer_activation(model: Model, index: int) -> bool:
+    return (
+        index >= 0
+        and not model.is_constant(index)
+        and model.type_name(index) in INTEGER_ACTIVATIONS
+        and model.quantization(index) is not None
     )
 
 

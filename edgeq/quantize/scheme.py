@@ -118,7 +118,7 @@ RULES: dict[str, Rule] = {
     "SPLIT": _moves(2, (1,)),
     "SPLIT_V": _moves(2),
     "PAD": _moves(2),
-    "PADV2": _moves(2, (0, 2)),
+    "PADV2": Rule(2, (0, 2), shares_scale=True, moves_only=True, covers_constants=False),
     "MIRROR_PAD": _moves(2),
     "RESHAPE": _moves(1),
     "SQUEEZE": _moves(1),
@@ -146,6 +146,13 @@ def fused_bounds(operator: Any) -> tuple[float, float] | None:
     """Return what the op's fused activation lets through; None where INT8 kernels lack it."""
     code = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
     return FUSED_BOUNDS.get(int(code or 0))
+
+
+def upper_bound(operator: Any, op_name: str) -> float:
+    """Return what the op clips at from above, 0 where it does not."""
+    fused = fused_bounds(operator) or (0.0, math.inf)
+    bound = min(fused[1], CLIP_BOUNDS.get(op_name, fused)[1])
+    return 0.0 if math.isinf(bound) else bound
 
 
 def combined_step(rule: Rule, inputs: list[float], output: float) -> float:

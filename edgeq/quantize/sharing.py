@@ -22,7 +22,8 @@ from edgeq.quantize.prepare import constant_values
 from edgeq.quantize.scheme import CLIP_BOUNDS, Rule, fused_bounds
 from edgeq.tflite.model import Model, Quantization, indices
 
-FAR_PADDING = 8.0  # a pad value this many times beyond the data is "minus infinity", not a value
+HUGE = 1e30  # a range that reaches this far holds a "minus infinity" and leaves no steps for data
+FAR_PADDING = 8.0  # a pad value this many widths below the data is a "minus infinity" too
 
 Range = tuple[float, float]
 
@@ -41,31 +42,52 @@ def activation_ranges(model: Model, table: CalibrationTable) -> dict[int, Range]
     """Return the usable range of every activation in the table, narrowed to what ops let through.
 
     An activation that only a RELU, RELU6 or RELU_N1_TO_1 reads takes the range behind it: what
-    that op clips need not be told apart before.
+    that op clips need not be told apart before. A "minus infinity" that PADV2 puts around a
+    maximum pool may saturate, so that its output takes the range before it.
     """
     ranges: dict[int, Range] = {}
+    consumers = {t: [model.operators[p] for p in at] for t, at in model.consumers().items()}
     for index, name in enumerate(model.names()):
         row = table.tensors.get(name)
-        if row is not None and math.isfinite(row.hi - row.lo) and row.lo <= row.hi:
+        if row is not None and -HUGE < row.lo <= row.hi < HUGE:
             ranges[index] = (float(row.lo), float(row.hi))
     for operator in model.operators:
-        bounds = fused_bounds(operator) or (-math.inf, math.inf)
+        name = model.op_name(operator)
+        fused = fused_bounds(operator) or (-math.inf, math.inf)
         for tensor in indices(operator.outputs):
             if tensor in ranges:
-                ranges[tensor] = _clip(ranges[tensor], bounds)
-    _narrow_before_clips(model, ranges)
+                ranges[tensor] = _clip(ranges[tensor], fused)
+        if name == "PADV2":
+            _pass_far_padding(model, operator, ranges, consumers)
+        if name in CLIP_BOUNDS:
+            _narrow_source(model, operator, CLIP_BOUNDS[name], ranges, consumers)
     return ranges
 
 
-def _narrow_before_clips(model: Model, ranges: dict[int, Range]) -> None:
-    consumers, outputs = model.consumers(), set(model.outputs)
-    for operator in model.operators:
-        bounds = CLIP_BOUNDS.get(model.op_name(operator))
-        if bounds is None:
-            continue
-        source, target = indices(operator.inputs)[0], indices(operator.outputs)[0]
-        if target in ranges and len(consumers[source]) == 1 and source not in outputs:
-            ranges[source] = ranges[target] = _clip(ranges[target], bounds)
+def _narrow_source(
+    model: Model,
+    operator: Any,
+    bounds: Range,
+    ranges: dict[int, Range],
+    consumers: Mapping[int, list[Any]],
+) -> None:
+    source, target = indices(operator.inputs)[0], indices(operator.outputs)[0]
+    if target in ranges and len(consumers[source]) == 1 and source not in model.outputs:
+        ranges[source] = ranges[target] = _clip(ranges[target], bounds)
+
+
+def _pass_far_padding(
+    model: Model, operator: Any, ranges: dict[int, Range], consumers: Mapping[int, list[Any]]
+) -> None:
+    source, _, pad = indices(operator.inputs)
+    target = indices(operator.outputs)[0]
+    value = model.constant(pad)
+    readers = [model.op_name(reader) for reader in consumers.get(target, [])]
+    if value is None or source not in ranges or set(readers) != {"MAX_POOL_2D"}:
+        return
+    low, high = ranges[source]
+    if float(value.reshape(-1)[0]) < low - FAR_PADDING * (high - low):
+        ranges[target] = ranges[source]
 
 
 def _clip(span: Range, bounds: Range) -> Range:
@@ -140,23 +162,14 @@ class _Sharing:
         if rule.shares_scale and (touched := [*data, *outputs]):
             for tensor in touched[1:]:
                 self._parent[self.root(tensor)] = self.root(touched[0])
-            self._add_constants(operator, rule, data, outputs)
+            if rule.covers_constants and float_constants(self.model, operator, rule):
+                self._add_constants(operator, rule, touched[0])
 
-    def _add_constants(
-        self, operator: Any, rule: Rule, data: list[int], outputs: list[int]
-    ) -> None:
-        constants = [
-            _constant_range(self.model, t) for t in float_constants(self.model, operator, rule)
-        ]
-        if self.model.op_name(operator) == "PADV2" and data and constants:
-            source = self.ranges.get(data[0], (0.0, 0.0))
-            if _is_far(source, constants[0]):  # it saturates: its own range would leave no steps
-                self.ranges |= dict.fromkeys(outputs, source)
-                return
-        if rule.covers_constants and constants:
-            first = outputs[0] if outputs else data[0]
-            known = [self.ranges[first]] if first in self.ranges else []
-            self.ranges[first] = _union([*known, *constants])
+    def _add_constants(self, operator: Any, rule: Rule, tensor: int) -> None:
+        """Widen the range of the op's group to hold its constants."""
+        known = [self.ranges[tensor]] if tensor in self.ranges else []
+        constants = float_constants(self.model, operator, rule)
+        self.ranges[tensor] = _union([*known, *(_constant_range(self.model, t) for t in constants)])
 
     def groups(self) -> list[Group]:
         """Return the groups, each with all it needs."""
@@ -192,11 +205,6 @@ def _group_parameters(group: Group) -> Quantization | None:
 def _constant_range(model: Model, index: int) -> Range:
     values = constant_values(model, index)
     return float(values.min(initial=0.0)), float(values.max(initial=0.0))
-
-
-def _is_far(data: Range, pad: Range) -> bool:
-    reach = FAR_PADDING * max(abs(data[0]), abs(data[1]))
-    return reach > 0 and not all(abs(value) <= reach for value in pad)
 
 
 def _union(spans: list[Range]) -> Range:

@@ -275,11 +275,11 @@ def _padv2(pad: float) -> Callable[[Graph], list[int]]:
 
 
 def _far_pad_before_max_pool(g: Graph) -> None:
-    lowest = float(np.finfo(np.float32).min)
-    padded = g.apply("PADV2", [g.computed(0), *_padv2(lowest)(g)], (1, 8, 8, 4),
-                     options="PadV2Options")  # fmt: skip
+    lowest = g.floats(np.finfo(np.float32).min)
+    inputs = [g.computed(0), g.integers([[0, 0], [1, 1], [1, 1], [0, 0]]), lowest]
+    padded = g.apply("PADV2", inputs, (1, 8, 8, 4), options="PadV2Options")
     g.result(g.apply("MAX_POOL_2D", [padded], (1, 4, 4, 4), options="Pool2DOptions", padding=VALID,
-                     strideH=2, strideW=2, filterHeight=3 - 1, filterWidth=2))  # fmt: skip
+                     strideH=2, strideW=2, filterHeight=2, filterWidth=2))  # fmt: skip
 
 
 def _select(op: str) -> Build:
