@@ -103,7 +103,8 @@ def run_eval(options: argparse.Namespace) -> int:
 def _labels(path: Path) -> Array | None:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            return arrays.get("y", None)
+            labels: Array | None = arrays.get("y")
+            return labels
     except ValueError as error:
         raise SampleError(f"{path} is not an .npz of plain arrays: {error}") from error
 

@@ -86,7 +86,8 @@ class Deployer:
                 return
             _check_interface(deployment, outcome)
         except DropError as error:
-            self._refuse(candidate, error)
+            if error.stage != "settle":  # still being written: the next scan reports it again
+                self._refuse(candidate, error)
             return
         deployment = deployment or self._open(name)
         deployment.sidecar = sidecar
