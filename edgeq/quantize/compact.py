@@ -13,23 +13,11 @@ STALE_METADATA = frozenset({"min_runtime_version"})  # it was true of the float 
 
 
 def compact(model: Model) -> None:
-    """Drop what the first subgraph no longer uses; names of inputs and outputs stay unique."""
-    _keep_interface_names(model)
+    """Drop what the first subgraph no longer uses; signatures and metadata stay valid."""
     _drop_tensors(model)
     _drop_stale_metadata(model)
     _drop_buffers(model)
     _drop_operator_codes(model)
-
-
-def _keep_interface_names(model: Model) -> None:
-    """Write out the '#<index>' that makes a repeated name unique, before indices change."""
-    for group in (model.inputs, model.outputs):
-        seen: set[str] = set()
-        for index in dict.fromkeys(group):
-            name = text(model.tensors[index].name)
-            if not name or name in seen:
-                model.tensors[index].name = f"{name}#{index}".encode()
-            seen.add(name)
 
 
 def _drop_tensors(model: Model) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from edgeq.calibrate.table import CalibrationTable, TensorRange
 
+from edgeq.calibrate.table import CalibrationTable, TensorRange
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
 from edgeq.tflite.tap import tap
