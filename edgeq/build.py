@@ -128,6 +128,7 @@ def build(
     out: Path,
     options: BuildOptions,
     progress: Progress | None = None,
+    live: SampleSource | None = None,
 ) -> BuildResult:
     """Calibrate, quantize, verify and write the bundle `out`.
 
@@ -137,6 +138,8 @@ def build(
         out: the bundle folder to make; must not exist.
         options: method, backend, gate.
         progress: told the stage, how much is done and of how much.
+        live: samples of what the inputs look like now, which drift is measured against; None
+            takes all of `source`.
 
     Raises:
         ModelError, SampleError, CalibrationError, QuantizeError, EngineError: the stage failed.
@@ -164,7 +167,7 @@ def build(
     timed = latency.measure([reference, engine], [s.inputs for s in held_out[:4]])
     stages.begin("bundle")
     files = _files(content, made, verdict, _golden(engine, held_out[: options.golden]))
-    files["drift.npz"] = _drift_reference(source, split)
+    files["drift.npz"] = _drift_reference(live or source)
     bundle = write_bundle(
         out, files, _manifest(model, content, made, engine, backend.name, options)
     )
@@ -298,9 +301,9 @@ def _golden(engine: Engine, samples: list[Sample]) -> Golden:
     return Golden(inputs, tuple(engine.infer(given) for given in inputs))
 
 
-def _drift_reference(source: SampleSource, split: Split) -> bytes:
-    """Every sample of the build is a frame that is not drift."""
-    frames = (s.inputs for s in _only(source, split.fit | split.select | split.held_out))
+def _drift_reference(source: SampleSource) -> bytes:
+    """Every one of these samples is a frame that is not drift."""
+    frames = (sample.inputs for sample in source())
     finite = (f for f in frames if all(np.isfinite(values).all() for values in f.values()))
     return DriftReference.from_frames(finite).to_npz()
 

@@ -63,6 +63,10 @@ def register(commands: Subparsers) -> None:
     parser.add_argument("--cosine", type=float, help="gate: least cosine")
     parser.add_argument("--sqnr-db", type=float, help="gate: least SQNR in dB")
     parser.add_argument("--golden", type=_count, help="golden inputs in the bundle")
+    parser.add_argument(
+        "--live-samples", type=Path, metavar="DIR",
+        help="what inputs look like now: drift is measured against these (default: --samples)",
+    )  # fmt: skip
     parser.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
     add_config(parser)
 
@@ -124,9 +128,12 @@ def run_build(options: argparse.Namespace) -> int:
     out = options.out or Path(f"{chosen.name}.bundle")
     skipped: list[SampleError] = []
     source = _source(content, options.samples, sidecar, skipped)
+    live = None
+    if options.live_samples:
+        live = _source(content, options.live_samples, sidecar, skipped)
     progress = make_progress(options.progress)
     try:
-        result = build(content, source, out, chosen, progress)
+        result = build(content, source, out, chosen, progress, live)
     finally:
         if isinstance(progress, BarProgress):
             progress.finish()

@@ -10,6 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from edgeq.config import Sidecar, read_sidecar
 from edgeq.daemon.builder import Builder, BuildJob, BuildLimits, BuildOutcome, Cause
@@ -170,15 +171,22 @@ class Deployer:
         if self._has_samples(deployment) and not was_tried and not registry.is_pinned(name):
             self._request_build(deployment, cause)
 
-    def recalibrate(self, deployment: Deployment, cause: Cause) -> None:
-        """Build the live model again on the samples of now."""
+    def recalibrate(
+        self, deployment: Deployment, cause: Cause, live_samples: Path | None = None
+    ) -> None:
+        """Build the live model again on the samples of now.
+
+        `live_samples` are those that show what the inputs look like now; None: all do.
+        """
         deployment.recalibrated = time.monotonic()
-        self._request_build(deployment, cause)
+        self._request_build(deployment, cause, live_samples)
 
     def _has_samples(self, deployment: Deployment) -> bool:
         return len(deployment.store) >= self._context.config.samples.minimum
 
-    def _request_build(self, deployment: Deployment, cause: Cause) -> None:
+    def _request_build(
+        self, deployment: Deployment, cause: Cause, live_samples: Path | None = None
+    ) -> None:
         arriving = deployment.arriving
         if arriving is not None:
             model, sha256 = arriving.path, arriving.sha256
@@ -200,6 +208,7 @@ class Deployer:
             "--cosine": gate["cosine"],
             "--sqnr-db": gate["sqnr_db"],
             "--golden": gate["golden"],
+            **({"--live-samples": live_samples} if live_samples else {}),
         }
         flags = [text for flag, value in arguments.items() for text in (flag, str(value))]
         limits = config.build

@@ -51,6 +51,10 @@ class Paths:
         """The bundle of one version."""
         return self.state / "bundles" / name / str(version)
 
+    def fresh(self, name: str) -> Path:
+        """Links to the samples that came since the inputs drifted."""
+        return self.state / "fresh" / name
+
     def samples(self, name: str) -> Path:
         """The sample store of one model."""
         return self.state / "samples" / name

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import shutil
 import time
+from pathlib import Path
 
 from edgeq.daemon.deployer import Deployer
 from edgeq.daemon.deployment import Context, Deployment
@@ -53,10 +57,21 @@ class DriftWatch:
             return
         if deployment.since_recalibration_s < config.drift.minimum_interval_s:
             return
-        fresh = sum(row.time >= since for row in deployment.store.rows())
-        if fresh >= config.samples.minimum:
+        fresh = [row for row in deployment.store.rows() if row.time >= since]
+        if len(fresh) >= config.samples.minimum:
             deployment.drift_since = None
-            self._deployer.recalibrate(deployment, "drift")
+            folder = self._link(deployment, [row.file_name for row in fresh])
+            self._deployer.recalibrate(deployment, "drift", live_samples=folder)
+
+    def _link(self, deployment: Deployment, names: list[str]) -> Path:
+        """Gather the frames of the new kind: calibrated on all, drift is measured against these."""
+        folder = self._context.paths.fresh(deployment.name)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # evicted meanwhile
+                os.link(deployment.store.directory / name, folder / name)
+        return folder
 
     def _export(self, deployment: Deployment, state: DriftState) -> None:
         metrics, name = self._context.metrics, deployment.name
