@@ -1,8 +1,8 @@
 """A .tflite file <-> a graph that can be read and rewritten: tensors, ops, constants.
 
-A thin layer over the flatbuffer object API (`schema.ModelT`): it adds numpy views, names and the
-few edits that the tap and the quantizer need, and nothing that the schema already says. Only the
-first subgraph is the model; further ones belong to control flow and travel untouched.
+A thin layer over the schema's tables (`schema.ModelT`): it adds numpy views, names and the few
+edits that the tap and the quantizer need, and nothing that the schema already says. Only the first
+subgraph is the model; further ones belong to control flow and travel untouched.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import StructureError
+from edgeq.tflite import flatbuffer
 from edgeq.tflite.names import unique
 from edgeq.tflite.schema import OPERATOR_CODES, OPERATOR_NAMES, TYPE_NAMES, schema
-from edgeq.tflite.verifier import verify
 
 Array = npt.NDArray[Any]
 
@@ -82,8 +81,7 @@ class Model:
                 f"the file starts with {content[:8]!r}; a TFLite model has 'TFL3' at byte 4",
                 hint="Drop the .tflite file itself, completely copied.",
             )
-        verify(content)
-        model = cls(schema.ModelT.InitFromPackedBuf(content, 0))
+        model = cls(flatbuffer.read(content))
         if not (model.proto.subgraphs and model.proto.operatorCodes and model.proto.buffers):
             raise StructureError(
                 "the flatbuffer holds no graph: subgraphs, operator codes or buffers are missing",
@@ -98,9 +96,7 @@ class Model:
 
     def to_bytes(self) -> bytes:
         """Pack the model into a new flatbuffer."""
-        builder = flatbuffers.Builder(1 << 16)
-        builder.Finish(self.proto.Pack(builder), FILE_IDENTIFIER)
-        return bytes(builder.Output())
+        return flatbuffer.write(self.proto, FILE_IDENTIFIER)
 
     def copy(self) -> Model:
         """Return an independent copy."""
@@ -159,8 +155,13 @@ class Model:
         return self.names()[index]
 
     def names(self) -> list[str]:
-        """Return every tensor's name, made unique: an empty or repeated one gets '#<index>'."""
-        return unique([text(tensor.name) for tensor in self.tensors])
+        """Return every tensor's name, made unique; an empty or repeated one gets '#<position>'.
+
+        Inputs are counted first, so that they are named as the runtime's interface names them.
+        """
+        order = list(dict.fromkeys([*self.inputs, *range(len(self.tensors))]))
+        named = unique([text(self.tensors[index].name) for index in order])
+        return [name for _, name in sorted(zip(order, named, strict=True))]
 
     def is_constant(self, index: int) -> bool:
         """True where the file holds the tensor's values."""

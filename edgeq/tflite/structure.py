@@ -1,6 +1,6 @@
 """A parsed model -> nothing, or StructureError: what must hold before any C++ code sees the file.
 
-`verifier` proves that every offset lies inside the file; this proves that the graph means
+`flatbuffer` proves that every offset lies inside the file; this proves that the graph means
 something: indices in range, ops in an executable order, constants as long as their shapes.
 tflite-runtime 2.14 dies of SIGSEGV on files that break these rules.
 """

@@ -99,6 +99,18 @@ def test_names_are_unique_where_the_file_repeats_them(tiny_model_bytes: bytes) -
     assert model.name(1) == "image#1"
 
 
+def test_inputs_are_named_as_the_runtime_names_them() -> None:
+    g = tiny.GraphBuilder({"y": (1, 2), "x": (1, 2), "x#2": (1, 2)})
+    total = g.op("ADD", [0, 1], ("x", (1, 2)))
+    model = g.finish(g.op("MUL", [total, 2], ("y", (1, 2))))
+    model.graph.inputs = np.array([2, 1, 0], np.int32)
+    model.tensors[2].name = b"x"
+    inputs = [spec.name for spec in Runner(model.to_bytes()).inputs]
+    assert inputs == ["x", "x#1", "y"]
+    assert [model.names()[index] for index in model.inputs] == inputs
+    assert model.names()[3:] == ["x#3", "y#4"]
+
+
 def test_constants_are_read_in_their_shape(tiny_model_bytes: bytes) -> None:
     model = Model.from_bytes(tiny_model_bytes)
     index = model.names().index("flat/shape")
