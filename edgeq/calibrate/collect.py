@@ -69,11 +69,8 @@ def collect(
     tapped = _TappedModel(model, threads)
     tiers, dropped = Tiers(), []
     for done, sample in enumerate(samples, 1):
-        frame = tapped.observe(sample.inputs)
-        if isinstance(frame, str):
-            dropped.append(Dropped(sample.id, frame))
-        else:
-            _count(frame, tiers.place(sample.id, frame.brightness))
+        if reason := _take(tapped, sample, tiers):
+            dropped.append(Dropped(sample.id, reason))
         if progress is not None:
             progress(done)
     if tiers.frames == 0:
@@ -85,6 +82,16 @@ def collect(
         tiers.frames - len(outliers),
         tuple(dropped),
     )
+
+
+def _take(tapped: _TappedModel, sample: Sample, tiers: Tiers) -> str:
+    """Count one frame; return why it cannot be used, or nothing."""
+    with np.errstate(invalid="ignore"):  # NaN is looked for, and reported
+        frame = tapped.observe(sample.inputs)
+    if isinstance(frame, str):
+        return frame
+    _count(frame, tiers.place(sample.id, frame.brightness))
+    return ""
 
 
 def _outlier_reason(times: float) -> str:

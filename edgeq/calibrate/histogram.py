@@ -53,7 +53,8 @@ class Histogram:
     def add(self, values: Array) -> None:
         """Count every value of a float32 array of any shape."""
         flat = np.asarray(values, np.float32).reshape(-1)
-        low, high = extrema(flat)
+        with np.errstate(invalid="ignore"):
+            low, high = extrema(flat)
         if not (math.isfinite(low) and math.isfinite(high)):
             finite = flat[np.isfinite(flat)]
             self.nonfinite += flat.size - finite.size
@@ -138,12 +139,14 @@ class Histogram:
 
 
 def extrema(flat: Array) -> tuple[float, float]:
-    """Return minimum and maximum; NaN where there is one, (inf, -inf) for an empty array."""
+    """Return minimum and maximum; NaN where there is one, (inf, -inf) for an empty array.
+
+    NaN may warn; callers that expect it wrap the call in np.errstate, once for many.
+    """
     if flat.size == 0:
         return math.inf, -math.inf
-    with np.errstate(invalid="ignore"):
-        low, high = np.minimum.reduce(flat), np.maximum.reduce(flat)
-    return float(low) + 0.0, float(high) + 0.0  # + 0.0: never -0.0, whose place depends on order
+    low, high = float(np.minimum.reduce(flat)), float(np.maximum.reduce(flat))
+    return low + 0.0, high + 0.0  # + 0.0: never -0.0, whose place depends on order
 
 
 def _exponent_of(magnitude: float) -> int:

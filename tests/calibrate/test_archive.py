@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -31,6 +31,7 @@ def histogram_of(values: Any) -> Histogram:
 
 
 @given(st.dictionaries(names, floats, max_size=4))
+@settings(deadline=None)
 def test_histograms_come_back_as_they_were(values: dict[str, np.ndarray]) -> None:
     histograms = {name: histogram_of(v) for name, v in values.items()}
     content = histograms_to_npz(histograms)
@@ -41,6 +42,7 @@ def test_histograms_come_back_as_they_were(values: dict[str, np.ndarray]) -> Non
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), floats, max_size=3), max_size=4))
+@settings(deadline=None)
 def test_merging_parts_equals_counting_at_once(parts: list[dict[str, np.ndarray]]) -> None:
     histograms = [{name: histogram_of(v) for name, v in part.items()} for part in parts]
     merged = merge_histograms(histograms)

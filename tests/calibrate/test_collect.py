@@ -190,6 +190,34 @@ def test_the_built_in_kernels_take_over_where_the_delegate_fails_to_run(
     assert collect(tiny_model(), tiny_samples(2)).samples == 2
 
 
+def test_a_sample_at_which_all_kernels_fail_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Runner):
+        def run(self, inputs: Any) -> dict[str, Any]:
+            if inputs["image"][0, 0, 0, 0] == 7:
+                raise EngineError("inference failed: index out of range")
+            return super().run(inputs)
+
+    monkeypatch.setattr(module, "Runner", Failing)
+    bad = Sample("bad", {"image": np.full((1, 8, 8, 3), 7, np.float32)})
+    collection = collect(tiny_model(), [*tiny_samples(1), bad, bad, *tiny_samples(2)])
+    assert [(d.id, d.reason) for d in collection.dropped] == [
+        ("bad", "inference failed: index out of range")
+    ] * 2
+    assert collection.samples == 3
+
+
+def test_constants_computed_by_the_graph_do_not_hide_a_glitch() -> None:
+    g = GraphBuilder({"x": (1, 4)})
+    for number in range(8):  # as a float16 model computes its weights
+        weights = g.constant(f"w{number}", np.ones((1, 4), np.float32))
+        g.op("ABS", [weights], (f"abs{number}", (1, 4)))
+    model = g.finish(g.op("ABS", g.inputs, ("y", (1, 4))))
+    samples = [x_sample([1, 2, 3, 4], f"s{i}") for i in range(20)]
+    collection = collect(model, [*samples, x_sample([100, 1, 1, 1], "glitch")])
+    assert [d.id for d in collection.dropped] == ["glitch"]
+    assert collection.histograms["abs3"].count == 20 * 4
+
+
 def test_thinning_meets_every_channel_alike() -> None:
     values = np.broadcast_to(np.arange(96, dtype=np.float32), (1, 64, 64, 96))
     kept = thinned(np.ascontiguousarray(values))

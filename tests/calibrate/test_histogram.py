@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -39,6 +39,7 @@ def counted_one_by_one(flat: np.ndarray, exponent: int) -> np.ndarray:
 
 
 @given(values)
+@settings(deadline=None)
 def test_every_value_is_in_the_bin_of_its_definition(flat: np.ndarray) -> None:
     if np.any(np.abs(flat) > 0):
         histogram = histogram_of(flat)
@@ -47,6 +48,7 @@ def test_every_value_is_in_the_bin_of_its_definition(flat: np.ndarray) -> None:
 
 
 @given(values, cuts, st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_counts_are_equal_for_every_order_batching_and_split(
     flat: np.ndarray, cuts: list[int], random: object
 ) -> None:
@@ -63,6 +65,7 @@ def test_counts_are_equal_for_every_order_batching_and_split(
 
 
 @given(values)
+@settings(deadline=None)
 def test_merging_leaves_the_other_as_it_was(flat: np.ndarray) -> None:
     other, grown = histogram_of(flat), histogram_of([1e30])
     grown.merge(other)
@@ -71,6 +74,7 @@ def test_merging_leaves_the_other_as_it_was(flat: np.ndarray) -> None:
 
 
 @given(values)
+@settings(deadline=None)
 def test_magnitudes_reach_up_to_the_absolute_maximum(flat: np.ndarray) -> None:
     histogram = histogram_of(flat)
     counts, width = histogram.magnitudes()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeq.calibrate.histogram import Histogram
-from edgeq.calibrate.methods import METHODS, Range, _Magnitudes, squared_errors
+from edgeq.calibrate.methods import METHODS, Magnitudes, Range, squared_errors
 
 
 def histogram_of(values: object) -> Histogram:
@@ -125,7 +125,7 @@ def test_the_guard_leaves_a_good_entropy_threshold_alone() -> None:
 def test_the_weighed_error_is_the_error_of_int8(is_one_sided: bool) -> None:
     values = np.random.default_rng(3).laplace(size=100_000).astype(np.float32)
     values = np.maximum(values, 0) if is_one_sided else values
-    magnitudes = _Magnitudes.of(histogram_of(values))
+    magnitudes = Magnitudes.of(histogram_of(values))
     errors = squared_errors(magnitudes) * magnitudes.width**2
     for bins in (errors.size, errors.size // 2, errors.size // 4):
         expected = quantization_error(values, magnitudes.range(bins, ""))
@@ -135,7 +135,7 @@ def test_the_weighed_error_is_the_error_of_int8(is_one_sided: bool) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_mse_is_nearly_the_best_of_all_thresholds(seed: int) -> None:
     values = np.random.default_rng(seed).standard_t(4, size=50_000).astype(np.float32)
-    magnitudes = _Magnitudes.of(histogram_of(values))
+    magnitudes = Magnitudes.of(histogram_of(values))
     found = quantization_error(values, METHODS["mse"](histogram_of(values)))
     every = [
         quantization_error(values, magnitudes.range(bins, ""))
@@ -156,5 +156,5 @@ def test_the_divergence_is_infinite_where_clipped_mass_meets_an_empty_bin() -> N
     chosen = METHODS["percentile"](histogram_of(values))
     assert chosen.hi < 1
     assert chosen.divergence < math.inf
-    magnitudes = _Magnitudes.of(histogram_of(values))
+    magnitudes = Magnitudes.of(histogram_of(values))
     assert magnitudes.range(1000, "").divergence == math.inf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.calibrate.histogram import Histogram
@@ -61,6 +61,7 @@ def test_without_screening_every_frame_is_kept() -> None:
 
 
 @given(st.permutations(usual(24) + [(f"g{i}", 3.0 + 2 * i, float(i)) for i in range(8)]))
+@settings(deadline=None)
 def test_the_order_of_the_frames_does_not_matter(frames: list[tuple[str, float, float]]) -> None:
     ordered = usual(24) + [(f"g{i}", 3.0 + 2 * i, float(i)) for i in range(8)]
     expected, outliers = filled(ordered).separate(Screening())

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.calibrate.histogram import Histogram
@@ -52,6 +52,7 @@ def histogram_of(values: Any) -> Histogram:
 
 
 @given(tables)
+@settings(deadline=None)
 def test_a_table_comes_back_as_it_was(table: CalibrationTable) -> None:
     assert CalibrationTable.from_json(table.to_json()) == table
 
@@ -169,6 +170,7 @@ def test_the_cache_is_that_of_tensorrt() -> None:
     st.text(st.characters(exclude_characters="\r\n", exclude_categories=("Cs",))),
     st.floats(0, 2.0**100, width=32),
 )
+@settings(deadline=None)
 def test_a_cache_comes_back_as_it_was(name: str, amax: float) -> None:
     table = with_amax(name, amax)
     assert read_tensorrt_cache(tensorrt_cache(table)) == {
