@@ -167,6 +167,18 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     assert files.sha256_bytes(b"abc").startswith("ba7816bf")
 
 
+def test_missing_folders_are_made_durable_one_in_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(files, "fsync_directory", lambda path: synced.append(path.name))
+    files.make_directory(tmp_path / "bundles" / "face")
+    assert (tmp_path / "bundles" / "face").is_dir()
+    assert synced == [tmp_path.name, "bundles"]
+    files.make_directory(tmp_path / "bundles" / "face")  # there already: nothing to do
+    assert len(synced) == 2
+
+
 def test_a_published_directory_appears_whole(tmp_path: Path) -> None:
     source = files.make_temporary_directory(tmp_path)
     (source / "cuda").mkdir()
