@@ -1,0 +1,329 @@
+"""The drop folder -> candidates: files that have rested long enough to be whole.
+
+Events are hints only: a `mv` never sends a close, an overwriting `cp` never sends a create, and
+a slow writer closes nothing for minutes. The truth is what two scans find unchanged.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+from edgeq import files
+from edgeq.intake.names import (
+    MODEL_SUFFIX,
+    SIDECAR_SUFFIX,
+    SIGNATURE_SUFFIX,
+    STATUS_SUFFIX,
+    is_ignored,
+    is_model_name,
+    safe_name,
+)
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISLNK, "a link to nothing"),
+)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What changes when a file is written, replaced, appended to or made readable."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int  # unlike the modification time, nobody can set it back
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Return a file's stamp; of a folder only its identity, for its content is not it."""
+        if stat.S_ISDIR(status.st_mode):
+            return cls(0, 0, 0, status.st_ino)
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A drop as a whole; a new one is a new drop."""
+
+    path: Path
+    model: Stamp
+    sidecar: Stamp | None = None
+    signature: Stamp | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A drop that has settled; `refusal` says why it cannot be taken, "" where it can."""
+
+    name: str
+    path: Path  # links resolved
+    sidecar: Path | None
+    signature: Path | None
+    fingerprint: Fingerprint
+    refusal: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What one look at the drop folder found new."""
+
+    settled: tuple[Candidate, ...]
+    pending: bool  # something is still changing: look again soon
+    removed: tuple[str, ...]
+    problem: str = ""  # why the folder itself cannot be read
+
+
+@dataclass(frozen=True)
+class _Found:
+    candidate: Candidate
+    parts: tuple[tuple[Path, Stamp], ...]  # all must have rested
+    arrived_ns: int
+
+
+class _RefusedError(Exception):
+    """Why a file cannot be a drop, and what to do about it."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+class Scanner:
+    """Finds settled drops; each is reported once until its bytes, or its companions', change.
+
+    Args:
+        models_dir: the drop folder; it may be missing for a while.
+        settle_s: how long size, times and inode must not change.
+        clock: seconds, never going back.
+    """
+
+    def __init__(
+        self, models_dir: Path, settle_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._directory = models_dir
+        self._settle_s = settle_s
+        self._clock = clock
+        self._rested: dict[Path, tuple[Stamp, float]] = {}  # since when a file is as it is
+        self._reported: dict[str, Fingerprint] = {}
+        self._refused: dict[Path, tuple[str, Fingerprint]] = {}
+        self._missing: dict[str, float] = {}  # reported names whose file is gone, since when
+
+    def forget(self, name: str) -> None:
+        """Report a name's drop again at the next scan, though it did not change."""
+        self._reported.pop(name, None)
+        for path, (refused, _) in list(self._refused.items()):
+            if refused == name:
+                self._refused.pop(path, None)
+
+    def scan(self) -> Scan:
+        """Look once; an entry that cannot be read is never an error of the scan."""
+        now = self._clock()
+        root = Path(os.path.realpath(self._directory))
+        try:
+            entries = sorted(os.listdir(root))
+        except OSError as error:  # unmounted, perhaps: what was there is not taken as removed
+            return Scan((), False, (), f"the drop folder {root} cannot be read: {error.strerror}")
+        found = [item for entry in entries for item in _look(root, entry)]
+        self._note_changes(found, now)
+        ready = [item for item in found if self._has_rested(item, now)]
+        removed = self._take_removed({item.candidate.name for item in found}, now)
+        is_pending = len(ready) < len(found) or bool(self._missing)
+        return Scan((*self._new_refusals(ready), *self._new_drops(ready)), is_pending, removed)
+
+    def _note_changes(self, found: list[_Found], now: float) -> None:
+        parts = {path: stamp for item in found for path, stamp in item.parts}
+        self._rested = {
+            path: (stamp, self._since(path, stamp, now)) for path, stamp in parts.items()
+        }
+
+    def _since(self, path: Path, stamp: Stamp, now: float) -> float:
+        known, since = self._rested.get(path, (None, now))
+        return since if known == stamp else now
+
+    def _has_rested(self, item: _Found, now: float) -> bool:
+        return all(now - self._rested[path][1] >= self._settle_s for path, _ in item.parts)
+
+    def _new_drops(self, ready: list[_Found]) -> Iterator[Candidate]:
+        """Yield the newest drop of each name, where it is not the one reported last."""
+        newest: dict[str, _Found] = {}
+        for item in sorted(ready, key=lambda item: item.arrived_ns):
+            if not item.candidate.refusal:
+                newest[item.candidate.name] = item
+        for name, item in newest.items():
+            if self._reported.get(name) != item.candidate.fingerprint:
+                self._reported[name] = item.candidate.fingerprint
+                yield item.candidate
+
+    def _new_refusals(self, ready: list[_Found]) -> Iterator[Candidate]:
+        refused = [item.candidate for item in ready if item.candidate.refusal]
+        known = self._refused
+        self._refused = {c.fingerprint.path: (c.name, c.fingerprint) for c in refused}
+        for candidate in refused:
+            path = candidate.fingerprint.path
+            if known.get(path) != self._refused[path]:
+                yield candidate
+
+    def _take_removed(self, present: set[str], now: float) -> tuple[str, ...]:
+        """Return names gone as long as a file must rest: `rm` then `cp` is no removal."""
+        gone = [name for name in list(self._reported) if name not in present]
+        self._missing = {name: self._missing.get(name, now) for name in gone}
+        removed = tuple(n for n, since in self._missing.items() if now - since >= self._settle_s)
+        for name in removed:
+            self._reported.pop(name, None)
+            del self._missing[name]
+        return removed
+
+
+def _look(root: Path, entry: str) -> Iterator[_Found]:
+    """Yield what one entry of the drop folder holds."""
+    path = root / entry
+    if is_ignored(entry):
+        return
+    if entry.endswith(MODEL_SUFFIX):
+        yield from _examine(root, entry.removesuffix(MODEL_SUFFIX), path)
+    elif os.path.isdir(path):
+        for inner in _list_folder(path):
+            if inner.endswith(MODEL_SUFFIX) and not is_ignored(inner):
+                yield from _examine(root, entry, path / inner)
+
+
+def _list_folder(path: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except OSError:  # lost+found, or a folder that is being removed: it holds no drop for us
+        return []
+
+
+def _examine(root: Path, name: str, path: Path) -> Iterator[_Found]:
+    """Yield the drop at `path`, refused where it cannot be one; nothing where it vanished."""
+    try:
+        status = _status(path)
+    except OSError:
+        return
+    try:
+        real = _regular_inside(root, path, status)
+        _check_name(name)
+        sidecar = _companion(root, (path.with_suffix(SIDECAR_SUFFIX), root / f"{name}.yaml"))
+        signed = (path.with_name(path.name + SIGNATURE_SUFFIX), root / f"{name}.tflite.minisig")
+        signature = _companion(root, signed)
+    except _RefusedError as refusal:
+        fingerprint = Fingerprint(path, Stamp.of(status))
+        yield _Found(
+            Candidate(safe_name(name), path, None, None, fingerprint, refusal.reason, refusal.hint),
+            ((path, fingerprint.model),),
+            status.st_mtime_ns,
+        )
+        return
+    parts = [(real, Stamp.of(status)), *(part for part in (sidecar, signature) if part)]
+    fingerprint = Fingerprint(
+        real, parts[0][1], sidecar[1] if sidecar else None, signature[1] if signature else None
+    )
+    candidate = Candidate(
+        name,
+        real,
+        sidecar[0] if sidecar else None,
+        signature[0] if signature else None,
+        fingerprint,
+    )
+    yield _Found(candidate, tuple(parts), max(status.st_mtime_ns, status.st_ctime_ns))
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError:  # a link to nothing, or in circles
+        return path.lstat()
+
+
+def _regular_inside(root: Path, path: Path, status: os.stat_result) -> Path:
+    """Return the path with its links resolved."""
+    real = Path(os.path.realpath(path))
+    if root not in real.parents:
+        raise _RefusedError(
+            f"{path.name!r} links to {str(real)!r}, outside the drop folder",
+            "Copy the file itself into the drop folder.",
+        )
+    for is_kind, kind in _KINDS:
+        if is_kind(status.st_mode):
+            raise _RefusedError(
+                f"{path.name!r} is {kind}; a drop is a regular file",
+                "Drop the .tflite file itself, or a folder NAME that holds it.",
+            )
+    return real
+
+
+def _check_name(name: str) -> None:
+    if not is_model_name(name):
+        raise _RefusedError(
+            f"the name {name!r} cannot be a model's; it has 1 to 128 of A-Z a-z 0-9 . _ - "
+            "and does not start with a dot",
+            "Rename the file.",
+        )
+
+
+def _companion(root: Path, paths: tuple[Path, ...]) -> tuple[Path, Stamp] | None:
+    """Return the first of `paths` that is there, or None."""
+    for path in paths:
+        try:
+            status = _status(path)
+        except OSError:
+            continue
+        return _regular_inside(root, path, status), Stamp.of(status)
+    return None
+
+
+class EventHints(FileSystemEventHandler):
+    """Calls `on_hint` when something in the drop folder may have changed.
+
+    Args:
+        models_dir: made where it is missing.
+        on_hint: called on the observer's own thread; must return at once.
+    """
+
+    def __init__(self, models_dir: Path, on_hint: Callable[[], None]) -> None:
+        self._directory = models_dir
+        self._on_hint = on_hint
+        self._observer = Observer()
+        self.problem = ""  # why there are no events: then scans alone find drops
+
+    def start(self) -> bool:
+        """Start; False where the system has no events to give, and `problem` says why."""
+        try:
+            files.make_directory(self._directory)
+            self._observer.schedule(self, str(self._directory), recursive=True)
+            self._observer.start()
+        except OSError as error:
+            self.problem = f"no file events for {self._directory}: {error}"
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Stop and wait for the observer's thread."""
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Give a hint, but not for what the daemon's own reading and writing causes."""
+        is_reading = event.event_type in ("opened", "closed_no_write")
+        is_echo = event.is_directory and event.event_type == "modified"  # of a file's own event
+        if is_reading or is_echo:
+            return
+        names = [os.path.basename(os.fsdecode(p)) for p in (event.src_path, event.dest_path) if p]
+        if not all(is_ignored(name) or name.endswith(STATUS_SUFFIX) for name in names):
+            self._on_hint()
