@@ -15,6 +15,7 @@ from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 from edgeq import files
 from edgeq.intake.names import (
@@ -298,25 +299,28 @@ class EventHints(FileSystemEventHandler):
     def __init__(self, models_dir: Path, on_hint: Callable[[], None]) -> None:
         self._directory = models_dir
         self._on_hint = on_hint
-        self._observer = Observer()
+        self._observer: BaseObserver | None = None
         self.problem = ""  # why there are no events: then scans alone find drops
 
     def start(self) -> bool:
         """Start; False where the system has no events to give, and `problem` says why."""
         try:
             files.make_directory(self._directory)
-            self._observer.schedule(self, str(self._directory), recursive=True)
-            self._observer.start()
+            observer = Observer()  # opens inotify, so it can fail as well
+            observer.schedule(self, str(self._directory), recursive=True)
+            observer.start()
         except OSError as error:
             self.problem = f"no file events for {self._directory}: {error}"
             return False
+        self._observer = observer
         return True
 
     def stop(self) -> None:
         """Stop and wait for the observer's thread."""
-        if self._observer.is_alive():
+        if self._observer is not None:
             self._observer.stop()
             self._observer.join()
+            self._observer = None
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Give a hint, but not for what the daemon's own reading and writing causes."""

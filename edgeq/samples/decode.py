@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -218,8 +217,6 @@ def _rows(spec: TensorSpec, array: npz.ArrayStream) -> Iterator[Array]:
     if array.is_fortran:
         yield from np.ascontiguousarray(array.read_all()).reshape(count, *shape)
         return
-    if math.prod(shape) * count != math.prod(array.shape):
-        raise SampleError(f"an array of shape {list(array.shape)} is not whole samples")
     for _ in range(count):
         yield array.read_rows(shape)
 

@@ -369,13 +369,15 @@ def test_reading_and_the_daemons_own_status_give_no_hint(hinted: Any) -> None:
     assert not event.wait(0.3)
 
 
-def test_without_events_the_reason_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hints = EventHints(tmp_path, lambda: None)
-
+@pytest.mark.parametrize("step", ["__init__", "schedule", "start"])
+def test_without_events_the_reason_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     def exhausted(*_: Any, **__: Any) -> None:
         raise OSError(28, "inotify watch limit reached")
 
-    monkeypatch.setattr(hints._observer, "schedule", exhausted)
+    monkeypatch.setattr(watch.Observer, step, exhausted)
+    hints = EventHints(tmp_path, lambda: None)
     assert not hints.start()
     assert "inotify watch limit reached" in hints.problem
     hints.stop()
