@@ -121,7 +121,7 @@ def _weights_misfit(model: Model, operator: Any, weights: Weights) -> str:
     if not model.is_constant(index):
         return "its weights are computed at run time"
     if model.type_name(index) != "FLOAT32" or model.tensors[index].sparsity is not None:
-        return f"its weights are {model.type_name(index)} or sparse"
+        return "its weights are sparse or packed"
     if getattr(operator.builtinOptions, "weightsFormat", 0):
         return "its weights are shuffled"
     bias = optional_input(operator, weights.bias)

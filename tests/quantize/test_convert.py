@@ -289,3 +289,29 @@ def test_a_product_step_beyond_the_outputs_takes_mul_version_3() -> None:
         operator = next(op for op in quantized.operators if quantized.op_name(op) == "MUL")
         versions.append(quantized.proto.operatorCodes[operator.opcodeIndex].version)
     assert versions == [2, 3]
+
+
+def _branch(op_name: str, model: Model) -> object:
+    """Return a subgraph of one op, its constants and codes in `model`."""
+    code = model.opcode_index(op_name, 1)
+    graph = tiny.one_op_model(op_name, SHAPE).graph
+    graph.operators[0].opcodeIndex = code
+    return graph
+
+
+def test_control_flow_keeps_floats_and_its_subgraphs() -> None:
+    g = Graph({"x": SHAPE})
+    first = g.op("LEAKY_RELU", g.inputs, ("a", SHAPE), options="LeakyReluOptions", alpha=0.5)
+    condition = g.model.add_tensor("condition", (1,), "BOOL", values=np.ones(1, np.bool_))
+    chosen = g.op("IF", [condition, first], ("b", SHAPE), options="IfOptions",
+                  thenSubgraphIndex=1, elseSubgraphIndex=2)  # fmt: skip
+    last = g.op("LEAKY_RELU", [chosen], ("y", SHAPE), options="LeakyReluOptions", alpha=0.5)
+    g.model.proto.subgraphs += [_branch("NEG", g.model), _branch("COS", g.model)]
+    model = g.finish(last)
+    ranges = {"x": (-3, 3), "a": (-2, 3), "b": (-3, 2), "y": (-2, 2)}
+    quantized = quantize(model, table_of(ranges))
+    assert [op.name for op in quantized.float_ops] == ["IF"]
+    assert _names(quantized.model) == [
+        "QUANTIZE", "LEAKY_RELU", "DEQUANTIZE", "IF", "QUANTIZE", "LEAKY_RELU", "DEQUANTIZE",
+    ]  # fmt: skip
+    _assert_close(model, quantized)
