@@ -16,6 +16,22 @@ from edgeq.tflite.model import DTYPES, Model, indices
 MAX_ELEMENTS = 1 << 28  # 1 GiB of float32: a tensor beyond this cannot be real on an edge box
 MAX_RANK = 32  # the runtimes' ops go to 8; the bound keeps the product of extents cheap
 
+# Op -> the first of its inputs that -1 may leave out: a bias, an LSTM's gates. Kernels of other ops
+# follow the null pointer: LiteRT 2.3 dies of SIGSEGV on a STRIDED_SLICE without its begin.
+FIRST_OPTIONAL_INPUT = {
+    "BIDIRECTIONAL_SEQUENCE_LSTM": 1,
+    "BIDIRECTIONAL_SEQUENCE_RNN": 1,
+    "CONV_2D": 2,
+    "CONV_3D": 2,
+    "CONV_3D_TRANSPOSE": 3,
+    "DEPTHWISE_CONV_2D": 2,
+    "FULLY_CONNECTED": 2,
+    "LSTM": 1,
+    "SVDF": 3,
+    "TRANSPOSE_CONV": 3,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": 1,
+}
+
 # Ops that run another subgraph, and the options that name it.
 CALLS = {
     "IF": ("thenSubgraphIndex", "elseSubgraphIndex"),
@@ -162,6 +178,15 @@ def _check_operator(model: Model, position: int, operator: Any) -> None:
         for tensor in indices(tensors):
             if not lowest <= tensor < count:
                 raise _fail(f"op {position} {verb} tensor {tensor}; the file has {count}")
+    _check_left_out(model, position, operator)
+
+
+def _check_left_out(model: Model, position: int, operator: Any) -> None:
+    inputs, name = indices(operator.inputs), model.op_name(operator)
+    if -1 not in inputs or name.startswith(("CUSTOM", "UNKNOWN")):
+        return
+    if inputs.index(-1) < FIRST_OPTIONAL_INPUT.get(name, len(inputs)):
+        raise _fail(f"op {position} ({name}) has no input {inputs.index(-1)}; it cannot do without")
 
 
 def _check_calls(model: Model) -> None:

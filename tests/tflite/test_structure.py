@@ -171,6 +171,8 @@ RULES: list[tuple[str, Callable[[Model], None]]] = [
     ("op 0 reads tensor -2", _op(0, inputs=_ints(-2, 1, 2))),
     ("op 0 reads tensor 99", _op(0, inputs=_ints(0, 1, 99))),
     ("op 0 reads tensor 14 before it is written", _op(0, inputs=_ints(14, 1, 2))),
+    (r"op 0 \(CONV_2D\) has no input 1", _op(0, inputs=_ints(0, -1, 2))),
+    (r"op 1 \(RELU\) has no input 0", _op(1, inputs=_ints(-1))),
     ("op 0 writes tensor -1", _op(0, outputs=_ints(-1))),
     ("op 0 keeps tensor 99", _op(0, intermediates=_ints(99))),
     ("op 1 writes tensor 3, which has its values already", _op(1, outputs=_ints(CONV_OUT))),
@@ -226,6 +228,13 @@ def test_optional_inputs_and_empty_constants_may_stay_unwritten(tiny_model_bytes
     empty = model.add_tensor("empty", [0], "INT32")
     model.operators[0].inputs = _ints(0, CONV_WEIGHTS, -1)
     model.operators[1].inputs = _ints(CONV_OUT, empty)
+    check_structure(model)
+
+
+def test_a_custom_op_may_leave_out_what_it_likes(tiny_model_bytes: bytes) -> None:
+    model = Model.from_bytes(tiny_model_bytes)
+    model.operators[1].opcodeIndex = model.opcode_index("CUSTOM", 1)
+    model.operators[1].inputs = _ints(-1, CONV_OUT)
     check_structure(model)
 
 
