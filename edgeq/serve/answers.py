@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
@@ -40,8 +41,12 @@ STATUS: dict[type[EdgeqError], int] = {
     EdgeqError: 500,  # EngineError and whatever else the server itself failed at
 }
 
+# Whatever ends an endpoint early: the client gets an answer either way. A request is cancelled
+# by the engine's queue when it closes, or by the server when the grace at its end is over.
+CANCELLED_OR_FAILED = (Exception, asyncio.CancelledError)
 
-def status_of(error: Exception) -> int:
+
+def status_of(error: BaseException) -> int:
     """Return the HTTP status of an error; 500 where the table has none of its classes."""
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
 
@@ -65,11 +70,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def error_response(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
+def error_response(error: BaseException, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with `{"error": ...}`, and the hint where there is one.
 
     What was not raised on purpose is logged with its traceback, and not shown to the client.
     """
+    if isinstance(error, asyncio.CancelledError):
+        error = UnavailableError("the request was cancelled; the server is shutting down")
     if not isinstance(error, EdgeqError):
         logger.error("a request failed unexpectedly", exc_info=error)
         return json_response({"error": "internal error; the server's log has it"}, 500, headers)
@@ -89,7 +96,7 @@ def guarded(
     async def answer(request: Request) -> Response:
         try:
             return await endpoint(request)
-        except Exception as error:  # noqa: BLE001 - the last place that can still answer
+        except CANCELLED_OR_FAILED as error:
             return error_response(error)
 
     return answer
@@ -97,8 +104,7 @@ def guarded(
 
 async def http_error(request: Request, error: Exception) -> Response:
     """Answer the router's own refusals: no such route, or not by this method."""
-    if not isinstance(error, HTTPException):
-        return error_response(error)
+    assert isinstance(error, HTTPException), "what it is registered for"
     where = f"{request.method} {request.url.path}"
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")

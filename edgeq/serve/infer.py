@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from edgeq.errors import DeadlineError, UnavailableError
-from edgeq.serve.answers import error_response
+from edgeq.errors import DeadlineError
+from edgeq.serve.answers import CANCELLED_OR_FAILED, error_response
 from edgeq.serve.content import Headers, compress, read_body
 from edgeq.serve.data_plane import DataPlane, ModelView
 from edgeq.serve.protocol import InferRequest, parse_infer
@@ -86,7 +86,7 @@ class InferEndpoint:
         call = _Call(time.perf_counter_ns())
         try:
             response = await self._answer(scope, receive, call)
-        except Exception as error:  # noqa: BLE001 - the last place that can still answer
+        except CANCELLED_OR_FAILED as error:
             response = error_response(error, call.headers())
         await response(scope, receive, send)
         self._record(call, response.status_code)
@@ -138,11 +138,6 @@ class InferEndpoint:
                 f"no answer within {timeout_s:g} s",
                 hint="Ask for a longer timeout, send fewer requests, or raise the server's limit.",
             ) from error
-        except asyncio.CancelledError as error:
-            # By the queue or by the server's end: the client gets an answer either way.
-            raise UnavailableError("the request was cancelled; the server is shutting down") from (
-                error
-            )
 
 
 def _response(answer: InferResponse, request_headers: Headers, call: _Call) -> Response:

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 BACKLOG = 2048
 KEEP_ALIVE_S = 75  # longer than the pools of usual clients keep a connection that they reuse
 SOCKET_MODE = 0o660
+MAX_HEAD_BYTES = 64 << 10
 
 
 class HttpServer:
@@ -99,7 +100,14 @@ class HttpServer:
 
 
 class _Protocol(HttpToolsProtocol):
-    """Uvicorn's protocol; it tells the app where a connection came from, and refuses in JSON."""
+    """Uvicorn's protocol, made safe for strangers.
+
+    It tells the app where a connection came from, refuses in JSON, and bounds a request's head,
+    which httptools itself would collect until the memory is gone.
+    """
+
+    _is_in_head = True
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         connection = transport.get_extra_info("socket")
@@ -109,6 +117,21 @@ class _Protocol(HttpToolsProtocol):
             # asyncio does so itself, but nothing promises it, and without it a request costs 40 ms
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
+
+    def on_message_begin(self) -> None:
+        self._is_in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response(f"the request's head is over {MAX_HEAD_BYTES} bytes")
 
     def send_400_response(self, msg: str) -> None:
         body = json.dumps({"error": msg}).encode()
@@ -133,7 +156,7 @@ class _Server(uvicorn.Server):
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=1)
         for connection in list(self.server_state.connections):
-            connection.transport.close()
+            connection.transport.abort()  # a client that does not even read its answer
         await asyncio.sleep(0)
 
 
