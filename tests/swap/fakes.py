@@ -1,0 +1,55 @@
+"""Engines that do what a test says: answer, wait, fail, count."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeq.tflite.runtime import TensorSpec
+
+SPEC = TensorSpec("x", (1, 2), np.dtype("f4"))
+ANSWER = TensorSpec("y", (1, 2), np.dtype("f4"))
+INPUTS = {"x": np.array([[1, 2]], "f4")}
+
+
+class FakeEngine:
+    """y = factor * x; `gate` holds every inference back while it is not set."""
+
+    kind = "cpu-int8"
+    inputs: tuple[TensorSpec, ...] = (SPEC,)
+    outputs: tuple[TensorSpec, ...] = (ANSWER,)
+
+    def __init__(self, factor: float = 1.0, gate: threading.Event | None = None) -> None:
+        self.factor = factor
+        self.gate = gate
+        self.entered = threading.Event()
+        self.inside = threading.Lock()
+        self.runs = 0
+        self.is_closed = False
+        self.fail: Callable[[], Exception] | None = None
+        self.answer: dict[str, Any] | None = None
+        self.faults: list[str] = []
+
+    def infer(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer; an engine is neither used after its end nor by two threads at once."""
+        assert self.inside.acquire(blocking=False), "two threads in one engine"
+        try:
+            self.entered.set()
+            if self.gate is not None:
+                assert self.gate.wait(10)
+            assert not self.is_closed, "used after close"
+            self.runs += 1
+            if self.fail is not None:
+                raise self.fail()
+            return self.answer or {"y": inputs["x"] * self.factor}
+        finally:
+            self.inside.release()
+
+    def close(self) -> None:
+        """End once, and not while a thread is inside; the slot would swallow an exception."""
+        if self.inside.locked() or self.is_closed:
+            self.faults.append("closed in use" if self.inside.locked() else "closed twice")
+        self.is_closed = True
