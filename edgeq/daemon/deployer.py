@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeq.config import Sidecar, read_sidecar
 from edgeq.daemon.builder import Builder, BuildJob, BuildLimits, BuildOutcome, Cause
 from edgeq.daemon.deployment import Context, Deployment, State, make_deployment
+from edgeq.daemon.drops import receive
 from edgeq.daemon.publisher import Publisher
-from edgeq.errors import DropError, EdgeqError, NotFoundError
-from edgeq.intake.admit import Admitted, Unchanged, admit
+from edgeq.errors import EdgeqError, NotFoundError
+from edgeq.intake.admit import Admitted
 from edgeq.intake.quarantine import write_status
 from edgeq.intake.watch import Candidate
 from edgeq.registry import Version
@@ -63,42 +63,29 @@ class Deployer:
         """Answer what is inside and free every engine."""
         for deployment in self.deployments.values():
             deployment.slot.close()
+            deployment.store.flush()
 
     # ---- drops
 
-    def take(self, candidate: Candidate) -> None:
-        """Admit a settled drop and serve or build it; a bad one goes to quarantine."""
-        context, name = self._context, candidate.name
-        deployment = self.deployments.get(name)
-        if context.registry.is_pinned(name):
-            logger.info("drop ignored, the model is pinned", extra={"model": name})
-            return
-        try:
-            sidecar = _sidecar_of(candidate)
-            outcome = admit(
-                candidate,
-                context.paths.staging,
-                context.config.security.admit_options,
-                self._already_tried,
-                expected_sha256=sidecar.sha256,
-            )
-            if isinstance(outcome, Unchanged):
-                context.metrics.drops.labels("unchanged").inc()
-                return
-            _check_interface(deployment, outcome)
-        except DropError as error:
-            if error.stage != "settle":  # still being written: the next scan reports it again
-                self._refuse(candidate, error)
-            return
-        deployment = deployment or self._open(name)
-        deployment.sidecar = sidecar
-        context.metrics.drops.labels("accepted").inc()
-        context.registry.record(name, "accepted", f"drop {outcome.sha256[:12]} was accepted")
-        logger.info("drop accepted", extra={"model": name, "seconds": outcome.probe.load_s})
-        self._deploy(deployment, outcome)
+    def take(self, candidate: Candidate) -> bool:
+        """Admit a settled drop and serve or build it; a bad one goes to quarantine.
 
-    def _already_tried(self, name: str, sha256: str) -> bool:
-        return self._context.registry.drop_outcome(name, sha256) is not None
+        Returns False where the box, not the drop, was at fault: it is to be tried again.
+        """
+        name = candidate.name
+        deployment = self.deployments.get(name)
+        if self._context.registry.is_pinned(name):
+            logger.info("drop ignored, the model is pinned", extra={"model": name})
+            return True
+        received = receive(self._context, candidate, deployment.slot.live if deployment else None)
+        if received.refusal is not None:
+            self._write_status(name, "quarantined", received.refusal.message, received.refusal.hint)
+        if received.sidecar is not None and (deployment or received.drop):
+            deployment = deployment or self._open(name)
+            deployment.sidecar = received.sidecar  # it may have changed alone
+        if received.drop is not None and deployment is not None:
+            self._deploy(deployment, received.drop)
+        return not received.is_to_be_tried_again
 
     def _deploy(self, deployment: Deployment, drop: Admitted) -> None:
         """Serve the drop as it is, unless an INT8 engine serves and its successor can be built."""
@@ -125,22 +112,6 @@ class Deployer:
         self._context.registry.drop_seen(deployment.name, drop.sha256, "accepted")
         self._set_state(deployment, "serving")
         self.consider_build(deployment, "drop")
-
-    def _refuse(self, candidate: Candidate, error: DropError) -> None:
-        context, name = self._context, candidate.name
-        sha256 = error.sha256
-        if sha256:
-            context.registry.drop_seen(name, sha256, "quarantined")
-        context.quarantine.put(
-            name, sha256, candidate.path, stage=error.stage, error=error.message, hint=error.hint
-        )
-        context.metrics.drops.labels("quarantined").inc()
-        context.registry.record(name, "quarantined", error.message, stage=error.stage)
-        self._write_status(name, "quarantined", error.message, error.hint)
-        logger.warning(
-            "drop quarantined",
-            extra={"model": name, "stage": error.stage, "reason": error.message},
-        )
 
     def _quarantine(self, name: str, drop: Admitted, error: EdgeqError) -> None:
         self._context.quarantine.put(
@@ -349,35 +320,6 @@ class Deployer:
         deployment = self.deployments.get(name)
         version = deployment.version if deployment else ""
         write_status(self._context.config.models_dir, name, state, version, reason, hint)
-
-
-def _sidecar_of(candidate: Candidate) -> Sidecar:
-    if candidate.sidecar is None:
-        return Sidecar()
-    try:
-        return read_sidecar(candidate.sidecar)
-    except EdgeqError as error:
-        raise DropError(error.message, stage="sidecar", hint=error.hint) from error
-
-
-def _check_interface(deployment: Deployment | None, drop: Admitted) -> None:
-    """Refuse a new version that would break the clients of the one that serves."""
-    live = deployment.slot.live if deployment else None
-    if live is None:
-        return
-    for what, old, new in (
-        ("inputs", live.inputs, drop.probe.inputs),
-        ("outputs", live.outputs, drop.probe.outputs),
-    ):
-        before = [(s.name, s.shape, str(s.dtype)) for s in old]
-        after = [(s.name, s.shape, str(s.dtype)) for s in new]
-        if before != after:
-            raise DropError(
-                f"its {what} are {after}; clients of the version that serves use {before}",
-                stage="interface",
-                hint="Drop a model with another interface under another name.",
-                sha256=drop.sha256,
-            )
 
 
 def _build_key(sha256: str) -> str:

@@ -35,7 +35,7 @@ from edgeq.daemon.drift import DriftWatch
 from edgeq.daemon.plane import Plane
 from edgeq.errors import ConfigError, EdgeqError
 from edgeq.intake.quarantine import Quarantine
-from edgeq.intake.watch import EventHints, Scanner
+from edgeq.intake.watch import Candidate, EventHints, Scanner
 from edgeq.observe.metrics import Metrics, MetricsServer
 from edgeq.observe.page import render_page
 from edgeq.registry import Registry
@@ -83,6 +83,7 @@ class Daemon:
         self._notifier = Notifier.from_environment()
         self._threads: list[threading.Thread] = []
         self._is_stopping = False
+        self._problem = ""  # with the drop folder
 
     # ---- startup
 
@@ -112,7 +113,8 @@ class Daemon:
         self._on_deploy_thread(self._deployer.restore)
         self._start_thread("http", self._http.run)
         self._start_thread("capture", self._capture.run)
-        self._hints.start()
+        if not self._hints.start():
+            logger.warning(f"no file events, only rescans: {self._hints.problem}")
         self._deploy.submit(self._guarded, self._deployer.resume_builds)
         self._notifier.notify(READY=1, STATUS=self._summary(), MAINPID=os.getpid())
         logger.info(
@@ -176,11 +178,18 @@ class Daemon:
     def _scan(self) -> float:
         """Look at the drop folder; return the seconds until the next look."""
         found = self._scanner.scan()
+        if found.problem != self._problem:
+            self._problem = found.problem
+            logger.error(f"drop folder: {found.problem or 'readable again'}")
         for candidate in found.settled:
-            self._deploy.submit(self._guarded, self._deployer.take, candidate)
+            self._deploy.submit(self._guarded, self._take, candidate)
         for name in found.removed:
             self._deploy.submit(self._guarded, self._deployer.removed, name)
         return PENDING_SCAN_S if found.pending else self._context.config.intake.rescan_s
+
+    def _take(self, candidate: Candidate) -> None:
+        if not self._deployer.take(candidate):
+            self._scanner.forget(candidate.name)  # the next rescan tries it again
 
     def _tick(self) -> None:
         for deployment in list(self._deployer.deployments.values()):
