@@ -43,6 +43,7 @@ class HttpServer:
         self.port = port
         self._host = host
         self._unix_socket = unix_socket
+        self._socket_file: tuple[int, ...] = ()
         self._sockets: list[socket.socket] = []
         self._server = _Server(
             uvicorn.Config(
@@ -72,6 +73,7 @@ class HttpServer:
         if self._unix_socket is not None:
             try:
                 self._sockets.append(_bind_unix(self._unix_socket))
+                self._socket_file = _identity(self._unix_socket)
             except BaseException:
                 self._close()
                 raise
@@ -82,8 +84,7 @@ class HttpServer:
             self._server.run(sockets=list(self._sockets))
         finally:
             self._close()
-            if self._unix_socket is not None:
-                self._unix_socket.unlink(missing_ok=True)
+            self._remove_socket_file()
 
     def stop(self, grace_s: float) -> None:
         """Let `run` return: no new connections, running requests get `grace_s` to finish.
@@ -92,6 +93,12 @@ class HttpServer:
         """
         self._server.config.timeout_graceful_shutdown = math.ceil(grace_s)
         self._server.should_exit = True
+
+    def _remove_socket_file(self) -> None:
+        """Leave alone what the next daemon put there while this one let its requests finish."""
+        path = self._unix_socket
+        if path is not None and _identity(path) == self._socket_file:
+            path.unlink(missing_ok=True)
 
     def _close(self) -> None:
         for listener in self._sockets:
@@ -205,6 +212,14 @@ def _bind_unix(path: Path) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
 def _remove_stale(path: Path) -> None:

@@ -88,6 +88,17 @@ def test_a_stale_socket_file_is_replaced(tmp_path: Path) -> None:
     end(bound("127.0.0.1", 0, path))
 
 
+def test_the_socket_of_the_next_daemon_outlives_the_last_one(tmp_path: Path) -> None:
+    path = tmp_path / "edgeq.sock"
+    old = bound("127.0.0.1", 0, path)
+    path.unlink()
+    new = bound("127.0.0.1", 0, path)
+    end(old)
+    assert path.is_socket()
+    path.unlink()  # by hand: nothing to remove is no error either
+    end(new)
+
+
 def test_a_socket_that_answers_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "edgeq.sock"
     first = bound("127.0.0.1", 0, path)
