@@ -236,6 +236,18 @@ def test_close_gives_up_on_what_never_ends_and_leaves_no_caller_waiting(bench: B
     wait_until(lambda: engine.is_closed)
 
 
+def test_close_gives_up_on_what_an_older_version_never_ends(bench: Bench) -> None:
+    slot = bench.slot(drain_timeout_s=0.02)
+    old, gate = held(bench, slot)
+    hung = slot.submit(INPUTS)
+    assert old.entered.wait(WAIT_S)
+    slot.publish("2", bench.engine, None)
+    in_background(slot.close).result(WAIT_S)
+    assert not hung.done()
+    gate.set()
+    assert answer(hung) == ("1", 1.0)
+
+
 def test_a_closed_slot_publishes_nothing(bench: Bench) -> None:
     slot = bench.slot()
     slot.close()
