@@ -8,7 +8,8 @@ order of reading; the first line of each says what goes in and what comes out.
     cli/          the commands; the only place that prints and exits
                       arguments output client box building measuring remote
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
-                      loop deployer deployment publisher builder plane capture drift admin status
+                      loop deployer drops publisher builder deployment plane capture drift
+                      admin status
     build.py      float model + samples -> bundle, the whole pipeline on one screen
     config/       YAML and environment -> Config, and from it each stage's own Options
                       schema document load validation sidecar changes

@@ -16,7 +16,7 @@ from edgeq.daemon.deployment import Context, Deployment
 from edgeq.engines.base import Engine, EngineKind
 from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.table import choose_backend, load_float
-from edgeq.errors import EdgeqError, SwapError
+from edgeq.errors import EdgeqError, RegistryError, SwapError
 from edgeq.intake.admit import Admitted
 from edgeq.observe.drift import DriftMonitor, DriftReference
 from edgeq.registry import Version
@@ -46,9 +46,7 @@ class Publisher:
         kind: EngineKind = "cpu-int8" if drop.probe.quantized else "float"
         method = "as-is" if drop.probe.quantized else "float"
         registry, name = self._context.registry, deployment.name
-        version = registry.add_version(
-            name, model_sha256=drop.sha256, engine=kind, method=method, directory=f"bundles/{name}"
-        )
+        version = registry.add_version(name, model_sha256=drop.sha256, engine=kind, method=method)
         engine = CpuEngine(content, kind, threads=1)
         try:
             golden = make_golden(engine)
@@ -84,7 +82,6 @@ class Publisher:
             model_sha256=manifest.model_sha256,
             engine=manifest.engine,
             method=manifest.method,
-            directory=f"bundles/{name}",
         )
         registry.set_state(name, version, "verified")
         target = self._context.paths.bundle(name, version)
@@ -106,7 +103,7 @@ class Publisher:
             registry.record(name, "rejected", error.message, version=version)
             metrics.swaps.labels(name, "rejected").inc()
             raise
-        registry.commit(name, version)
+        self._commit(deployment, version)
         self._took_over(deployment, bundle.manifest)
         registry.record(
             name,
@@ -127,6 +124,18 @@ class Publisher:
                 "seconds": seconds,
             },
         )
+
+    def _commit(self, deployment: Deployment, version: int) -> None:
+        """Record what the slot serves; if that fails, the slot goes back to what is recorded."""
+        registry, name = self._context.registry, deployment.name
+        try:
+            registry.commit(name, version)
+        except RegistryError:
+            before = registry.live(name)
+            if before is not None:
+                bundle = Bundle.open(self._context.paths.bundle(name, before.version))
+                self._put_in_slot(deployment, before.version, bundle)
+            raise
 
     # ---- versions that were committed before
 
@@ -165,12 +174,7 @@ class Publisher:
             EdgeqError: the older version cannot be served; the live one stays.
         """
         registry, name = self._context.registry, deployment.name
-        target = registry.version(name, to) if to is not None else registry.previous(name)
-        if target is None:
-            raise SwapError(
-                f"model {name!r} has no version to go back to",
-                hint="See `edgeq history` for the versions there are.",
-            )
+        target = registry.rollback_target(name, to)
         bundle = Bundle.open(self._context.paths.bundle(name, target.version))
         self._put_in_slot(deployment, target.version, bundle)
         registry.rollback(name, reason, to=target.version)
@@ -217,6 +221,7 @@ class Publisher:
         serving = {v.version for v in (registry.live(name), registry.previous(name)) if v}
         for old in registry.versions(name)[BUNDLES_KEPT:]:
             if old.version not in serving:
+                registry.remove_version(name, old.version)
                 files.remove_tree(self._context.paths.bundle(name, old.version))
                 self._context.metrics.forget_version(name, str(old.version))
 

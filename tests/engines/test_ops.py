@@ -9,7 +9,8 @@ from edgeq.quantize.convert import quantize
 from edgeq.quantize.scheme import RULES
 from edgeq.tflite.model import Model, indices
 from edgeq.tflite.runtime import Runner
-from tests.engines.cases import CASES, OpCase
+from tests.engines.cases import CASES
+from tests.engines.op_case import OpCase
 from tests.quantize.minmax import minmax_table
 from tests.tiny import Array
 

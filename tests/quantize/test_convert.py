@@ -12,7 +12,7 @@ from edgeq.tflite.runtime import Runner
 from edgeq.tflite.schema import schema
 from edgeq.tflite.structure import check_structure
 from tests import tiny
-from tests.engines.cases import Graph
+from tests.engines.op_case import Graph
 from tests.quantize.minmax import minmax_table, table_of
 
 SHAPE = (1, 4)

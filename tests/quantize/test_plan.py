@@ -10,7 +10,7 @@ import pytest
 from edgeq.quantize.plan import Plan, make_plan
 from edgeq.tflite.model import Model
 from edgeq.tflite.schema import schema
-from tests.engines.cases import FUSED, Graph
+from tests.engines.op_case import FUSED, Graph
 from tests.quantize.minmax import table_of
 
 SHAPE = (1, 4)

@@ -12,7 +12,7 @@ from edgeq.quantize.prepare import constant_values, fold_constants, is_quantized
 from edgeq.tflite.model import Model, Quantization
 from edgeq.tflite.runtime import Runner
 from tests import tiny
-from tests.engines.cases import Graph
+from tests.engines.op_case import Graph
 from tests.quantize.minmax import minmax_table
 
 SHAPE = (2, 4)

@@ -7,7 +7,7 @@ import pytest
 
 from edgeq.quantize.convert import quantize
 from edgeq.tflite.model import Model, Quantization, indices
-from tests.engines.cases import FUSED, Graph
+from tests.engines.op_case import FUSED, Graph
 from tests.quantize.minmax import table_of
 
 SHAPE = (1, 4)
