@@ -6,7 +6,7 @@ order of reading; the first line of each says what goes in and what comes out.
     __main__.py   python -m edgeq
                   -- composition --
     cli/          the commands; the only place that prints and exits
-                      arguments output client box building measuring remote
+                      arguments output inputs client box building tables measuring remote
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
                       loop deployer drops publisher builder deployment plane capture drift
                       admin status
@@ -20,7 +20,7 @@ order of reading; the first line of each says what goes in and what comes out.
     intake/       drop folder -> admitted model, or quarantine
                       watch names admit content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
-                      metrics drift page
+                      metrics drift divergence page
     swap/         Slot: load, warm, self-check, switch, drain; probation
                       slot pool probation
     verify.py     float model, Engine, held-out samples -> Verdict
@@ -33,7 +33,7 @@ order of reading; the first line of each says what goes in and what comes out.
     calibrate/    float model + samples -> CalibrationTable
                       collect screen histogram methods entropy table archive
     samples/      captured inputs: the server writes; calibrate, verify and drift read
-                      store reservoir decode image npz
+                      store reservoir split decode image npz
     bundle.py     the directory that a build hands over
     tflite/       the model language every stage speaks: the TFLite flatbuffer
                       model names tap runtime structure flatbuffer schema schema_tables

@@ -6,39 +6,42 @@ JSON lines, so that a crash in here costs one build and never the served model.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 
 import edgeq
 from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
-from edgeq.calibrate.collect import Collection, collect
+from edgeq.calibrate.collect import Collection, Dropped, collect
 from edgeq.calibrate.table import CalibrationTable, histograms_to_npz
 from edgeq.engines import latency
 from edgeq.engines.base import Engine
 from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.table import choose_backend, load_float
-from edgeq.errors import CalibrationError, GateError
+from edgeq.errors import BundleError, GateError, QuantizeError
 from edgeq.files import sha256_bytes
 from edgeq.observe.drift import DriftReference
-from edgeq.quantize.convert import FloatOp, is_quantized, quantize
-from edgeq.samples.store import Sample, is_held_out
+from edgeq.quantize.convert import FloatOp, Quantized, is_quantized, quantize
+from edgeq.samples.split import SampleSource, Split, only, split_samples
+from edgeq.samples.store import Sample
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import runtime_version
 from edgeq.tflite.structure import check_structure
-from edgeq.verify import OutputComparison, Verdict, VerifyOptions, verify
+from edgeq.verify import Verdict, VerifyOptions, rank, verify
 
-SampleSource = Callable[[], Iterator[Sample]]
+Inputs = dict[str, npt.NDArray[Any]]
 Progress = Callable[[str, int, int], None]  # stage, done, total (0 where unknown)
+Keep = Callable[[str, bytes], None]  # file name, content
 
 AUTO_METHODS = ("entropy", "percentile", "mse", "max")  # in order of preference
-SELECTION_SHARE = 0.25  # of the fit samples, used for nothing but the choice of the method
-SELECTION_MOST = 32
-SELECTION_LEAST_FIT = 8  # with fewer fit samples than this, the choice is made on them
+AS_IS = "as-is"  # the method of a model that arrived as INT8, with its own scales
+LATENCY_INPUTS = 4
+UNUSABLE = "an input holds NaN or infinity"
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,9 @@ class BuildResult:
     method: str
     tensors: int
     samples: int
-    dropped: tuple[dict[str, str], ...]
+    dropped: tuple[Dropped, ...]
     float_ops: tuple[FloatOp, ...]
+    candidates: Mapping[str, float]  # method -> SQNR in dB, where there was a choice
     verdict: Verdict
     latency: tuple[latency.Latency, ...]
     stages: Mapping[str, float]
@@ -77,21 +81,13 @@ class BuildResult:
             "method": self.method,
             "tensors": self.tensors,
             "samples": self.samples,
-            "dropped": list(self.dropped),
+            "dropped": [asdict(sample) for sample in self.dropped],
             "float_ops": [asdict(op) for op in self.float_ops],
+            "candidates": dict(self.candidates),
             "verdict": self.verdict.as_dict(),
             "latency": [asdict(figure) for figure in self.latency],
             "stages": dict(self.stages),
         }
-
-
-@dataclass(frozen=True)
-class Split:
-    """Sample ids by what they are for; the sets are disjoint unless samples are very few."""
-
-    fit: frozenset[str]
-    select: frozenset[str]
-    held_out: frozenset[str]
 
 
 class Stages:
@@ -129,6 +125,7 @@ def build(
     options: BuildOptions,
     progress: Progress | None = None,
     live: SampleSource | None = None,
+    keep: Keep | None = None,
 ) -> BuildResult:
     """Calibrate, quantize, verify and write the bundle `out`.
 
@@ -139,79 +136,79 @@ def build(
         options: method, backend, gate.
         progress: told the stage, how much is done and of how much.
         live: samples of what the inputs look like now, which drift is measured against; None
-            takes all of `source`.
+            takes those of `source`.
+        keep: given every file as it is made, those of a build that the gate refuses too.
 
     Raises:
         ModelError, SampleError, CalibrationError, QuantizeError, EngineError: the stage failed.
         GateError: the engine does not agree with the float model; nothing is written.
+        BundleError: `out` is there already, or the disk refuses it.
     """
     stages = Stages(progress)
     stages.begin("read")
+    _check_free(out)
     model = Model.from_bytes(content)
     check_structure(model)
     backend = choose_backend(options.backend)
-    split = split_samples(source, options.held_out_ratio)
-    reference = _reference(model, content, options.threads)
-    made = _quantize(model, content, source, split, options, stages)
-    stages.begin("engine")
-    engine = backend.load(made.int8, options.threads)
-    stages.begin("verify", len(split.held_out))
-    held_out = list(_only(source, split.held_out))
-    verdict = verify(reference.infer, engine, held_out, options.verify, stages.tick)
-    if not verdict.passed:
-        raise GateError(
-            f"the INT8 engine was refused: {'; '.join(verdict.reasons)}",
-            hint="Add samples like those in the field, or try another --method.",
-        )
-    stages.begin("latency")
-    timed = latency.measure([reference, engine], [s.inputs for s in held_out[:4]])
-    stages.begin("bundle")
-    files = _files(content, made, verdict, _golden(engine, held_out[: options.golden]))
-    files["drift.npz"] = _drift_reference(live or source)
-    bundle = write_bundle(
-        out, files, _manifest(model, content, made, engine, backend.name, options)
-    )
+    with contextlib.ExitStack() as engines:
+        reference = engines.enter_context(contextlib.closing(_reference(model, content, options)))
+        split = split_samples(source, options.held_out_ratio)
+        work = _Work(content, model, source, split, options, stages, keep or _keep_nothing)
+        made = _quantize(work)
+        stages.begin("engine")
+        engine = engines.enter_context(contextlib.closing(backend.load(made.int8, options.threads)))
+        verdict, inputs = _verify(work, reference, engine)
+        stages.begin("latency")
+        # An INT8 model's reference kernels serve nobody: their time says nothing.
+        timed = [engine] if made.table is None else [reference, engine]
+        figures = latency.measure(timed, inputs[:LATENCY_INPUTS])
+        stages.begin("bundle")
+        golden = _golden(engine, inputs[: options.golden])
+    bundle = _write(work, out, made, verdict, golden, _drift_reference(work, live), backend.name)
     stages.end()
     return BuildResult(
         bundle=bundle,
         backend=backend.name,
         method=made.method,
         tensors=len(made.table.tensors) if made.table else 0,
-        samples=len(split.fit | split.select | split.held_out),
-        dropped=made.dropped,
+        samples=len(split.all) - len(made.dropped),
+        dropped=(*(Dropped(i, UNUSABLE) for i in split.unusable), *made.dropped),
         float_ops=made.float_ops,
+        candidates=made.candidates,
         verdict=verdict,
-        latency=tuple(timed),
+        latency=tuple(figures),
         stages=stages.seconds,
     )
 
 
-def split_samples(source: SampleSource, held_out_ratio: float) -> Split:
-    """Divide the samples by a hash of their content, so that each set is the same every time.
+@dataclass(frozen=True)
+class _Work:
+    """What every step of one build reads."""
 
-    Raises:
-        CalibrationError: there are fewer than two samples.
-    """
-    ids = sorted({sample.id for sample in source()})
-    if len(ids) < 2:
-        raise CalibrationError(
-            f"there are {len(ids)} samples; a build needs two or more, one of them held out",
-            hint="Add samples with --samples, or let the daemon capture some from live requests.",
+    content: bytes
+    model: Model
+    source: SampleSource
+    split: Split
+    options: BuildOptions
+    stages: Stages
+    keep: Keep
+
+
+def _keep_nothing(name: str, content: bytes) -> None:
+    """What a build without `keep` does with the files on its way."""
+
+
+def _check_free(out: Path) -> None:
+    """Say so now, not after the whole build."""
+    if out.exists():
+        raise BundleError(
+            f"{out} is already there; a bundle is never overwritten",
+            hint="Give another folder with --out, or remove that one first.",
         )
-    held_out = [i for i in ids if is_held_out(i, held_out_ratio)] or ids[:1]
-    rest = [i for i in ids if i not in set(held_out)] or held_out[1:]
-    held_out = [i for i in held_out if i not in set(rest)]
-    # The id's other half: independent of the first, which chose what is held out.
-    select = [i for i in rest if is_held_out(i[::-1], SELECTION_SHARE)][:SELECTION_MOST]
-    if len(rest) < SELECTION_LEAST_FIT or not select:
-        return Split(frozenset(rest), frozenset(rest[:SELECTION_MOST]), frozenset(held_out))
-    return Split(frozenset(rest) - set(select), frozenset(select), frozenset(held_out))
 
 
-def calibration_table(
-    model: Model, content: bytes, collection: Collection, method: str
-) -> CalibrationTable:
-    """Return the ranges that `method` chooses from the histograms."""
+def calibration_table(content: bytes, collection: Collection, method: str) -> CalibrationTable:
+    """Return the ranges that `method` chooses from the histograms of the model `content`."""
     return CalibrationTable.from_histograms(
         sha256_bytes(content), method, collection.samples, collection.histograms
     )
@@ -221,116 +218,147 @@ def calibration_table(
 class _Made:
     int8: bytes
     table: CalibrationTable | None  # None where the model arrived quantized
-    collection: Collection | None
+    histograms: bytes
     method: str
-    candidates: Mapping[str, float]  # method -> SQNR in dB on the selection samples
+    candidates: Mapping[str, float]
     float_ops: tuple[FloatOp, ...]
-    dropped: tuple[dict[str, str], ...]
+    dropped: tuple[Dropped, ...]
 
 
-def _reference(model: Model, content: bytes, threads: int) -> Engine:
+def _reference(model: Model, content: bytes, options: BuildOptions) -> Engine:
     """Float, or for a model that arrived INT8 the runtime's own reference kernels."""
     if is_quantized(model):
-        return CpuEngine(content, "cpu-int8", threads=threads, delegate=False)
-    return load_float(content, threads=threads)
+        return CpuEngine(content, "cpu-int8", threads=options.threads, delegate=False)
+    return load_float(content, threads=options.threads)
 
 
-def _quantize(
-    model: Model,
-    content: bytes,
-    source: SampleSource,
-    split: Split,
-    options: BuildOptions,
-    stages: Stages,
-) -> _Made:
-    if is_quantized(model):
-        return _Made(content, None, None, "as-is", {}, (), ())
-    stages.begin("calibrate", len(split.fit))
-    collection = collect(
-        model, _only(source, split.fit), threads=options.threads, progress=stages.tick
-    )
+def _quantize(work: _Work) -> _Made:
+    if is_quantized(work.model):
+        return _Made(work.content, None, b"", AS_IS, {}, (), ())
+    stages, options = work.stages, work.options
+    stages.begin("calibrate", len(work.split.fit))
+    fit = only(work.source, work.split.fit)
+    collection = collect(work.model, fit, threads=options.threads, progress=stages.tick)
+    histograms = histograms_to_npz(collection.histograms)
+    work.keep("calibration.npz", histograms)
     stages.begin("quantize")
     methods = AUTO_METHODS if options.method == "auto" else (options.method,)
-    tables = {m: calibration_table(model, content, collection, m) for m in methods}
-    quantized = {m: quantize(model, table) for m, table in tables.items()}
+    tables = {m: calibration_table(work.content, collection, m) for m in methods}
+    quantized = {m: _quantized(work.model, table) for m, table in tables.items()}
     contents = {m: q.model.to_bytes() for m, q in quantized.items()}
-    stages.begin("select", len(contents))
-    scores = _select(content, contents, source, split, options.threads) if len(methods) > 1 else {}
+    for method in methods:
+        work.keep(f"calibration.{method}.json", tables[method].to_json())
+        work.keep(f"int8.{method}.tflite", contents[method])
+    scores = _select(work, contents) if len(methods) > 1 else {}
     best = max(scores, key=lambda m: scores[m]) if scores else methods[0]
     return _Made(
         int8=contents[best],
         table=tables[best],
-        collection=collection,
+        histograms=histograms,
         method=best,
         candidates=scores,
         float_ops=quantized[best].float_ops,
-        dropped=tuple({"id": d.id, "reason": d.reason} for d in collection.dropped),
+        dropped=collection.dropped,
     )
 
 
-def _select(
-    content: bytes,
-    candidates: Mapping[str, bytes],
-    source: SampleSource,
-    split: Split,
-    threads: int,
-) -> dict[str, float]:
-    """Return each candidate's worst output SQNR against float; the first of equals wins."""
-    reference = load_float(content, threads=threads)
-    samples = list(_only(source, split.select))
-    expected = [reference.infer(sample.inputs) for sample in samples]
-    scores = {}
-    for method, int8 in candidates.items():
-        engine = CpuEngine(int8, "cpu-int8", threads=threads)
-        comparisons = [OutputComparison(spec.name, "regression") for spec in engine.outputs]
-        for sample, wanted in zip(samples, expected, strict=True):
-            given = engine.infer(sample.inputs)
-            for comparison in comparisons:
-                comparison.add(wanted[comparison.name], given[comparison.name])
-        scores[method] = round(min(c.fidelity().sqnr_db for c in comparisons), 3)
-        engine.close()
-    return scores
+def _quantized(model: Model, table: CalibrationTable) -> Quantized:
+    quantized = quantize(model, table)
+    if quantized.is_float:
+        reasons = sorted({f"{op.name}: {op.reason}" for op in quantized.float_ops})
+        raise QuantizeError(
+            f"none of the model's {len(quantized.float_ops)} ops can be INT8 "
+            f"({'; '.join(reasons[:5]) or 'it has none'})",
+            hint="Serve the float model: there is nothing to gain from a build.",
+        )
+    return quantized
 
 
-def _only(source: SampleSource, ids: frozenset[str]) -> Iterator[Sample]:
-    return (sample for sample in source() if sample.id in ids)
+def _select(work: _Work, candidates: Mapping[str, bytes]) -> dict[str, float]:
+    """Return each candidate's fidelity to float; nothing where the samples are gone."""
+    stages, threads = work.stages, work.options.threads
+    stages.begin("select", len(work.split.select))
+    with contextlib.ExitStack() as opened:
+
+        def load(engine: Engine) -> Engine:
+            return opened.enter_context(contextlib.closing(engine))
+
+        reference = load(load_float(work.content, threads=threads))
+        engines = {
+            m: load(CpuEngine(c, "cpu-int8", threads=threads)) for m, c in candidates.items()
+        }
+        samples = only(work.source, work.split.select)
+        return rank(reference.infer, engines, samples, stages.tick)
 
 
-def _golden(engine: Engine, samples: list[Sample]) -> Golden:
-    inputs = tuple(sample.inputs for sample in samples)
-    return Golden(inputs, tuple(engine.infer(given) for given in inputs))
+def _verify(work: _Work, reference: Engine, engine: Engine) -> tuple[Verdict, list[Inputs]]:
+    """Judge the engine; return the verdict and the inputs of some of the held-out samples."""
+    work.stages.begin("verify", len(work.split.held_out))
+    kept: dict[str, Inputs] = {}
+    held_out = only(work.source, work.split.held_out)
+    samples = _remember(held_out, kept, max(LATENCY_INPUTS, work.options.golden))
+    verdict = verify(reference.infer, engine, samples, work.options.verify, work.stages.tick)
+    work.keep("verdict.json", verdict.to_json())
+    if not verdict.passed:
+        raise GateError(
+            f"the INT8 engine was refused: {'; '.join(verdict.reasons)}",
+            hint="Add samples like those in the field, or try another --method.",
+        )
+    return verdict, [kept[i] for i in sorted(kept)]
 
 
-def _drift_reference(source: SampleSource) -> bytes:
+def _remember(samples: Iterator[Sample], kept: dict[str, Inputs], most: int) -> Iterator[Sample]:
+    """Pass the samples on, keeping the inputs of those with the least ids: the same each time."""
+    for sample in samples:
+        kept[sample.id] = sample.inputs
+        if len(kept) > most:
+            del kept[max(kept)]
+        yield sample
+
+
+def _golden(engine: Engine, inputs: list[Inputs]) -> Golden:
+    return Golden(tuple(inputs), tuple(engine.infer(given) for given in inputs))
+
+
+def _drift_reference(work: _Work, live: SampleSource | None) -> bytes:
     """Every one of these samples is a frame that is not drift."""
-    frames = (sample.inputs for sample in source())
-    finite = (f for f in frames if all(np.isfinite(values).all() for values in f.values()))
-    return DriftReference.from_frames(finite).to_npz()
+    source = live or (lambda: only(work.source, work.split.all))
+    return DriftReference.from_frames(lambda: (sample.inputs for sample in source())).to_npz()
 
 
-def _files(content: bytes, made: _Made, verdict: Verdict, golden: Golden) -> dict[str, bytes]:
+def _write(
+    work: _Work,
+    out: Path,
+    made: _Made,
+    verdict: Verdict,
+    golden: Golden,
+    drift: bytes,
+    backend: str,
+) -> Bundle:
     files = {
-        "float.tflite": content,
+        "float.tflite": work.content,
         "int8.tflite": made.int8,
         "verdict.json": verdict.to_json(),
         "golden.npz": golden.to_npz(),
+        "drift.npz": drift,
     }
-    if made.table is not None and made.collection is not None:
+    if made.table is not None:
         files["calibration.json"] = made.table.to_json()
-        files["calibration.npz"] = histograms_to_npz(made.collection.histograms)
-    return files
+        files["calibration.npz"] = made.histograms
+    bundle = write_bundle(out, files, _manifest(work, made, backend))
+    for name, content in files.items():
+        work.keep(name, content)
+    return bundle
 
 
-def _manifest(
-    model: Model, content: bytes, made: _Made, engine: Engine, backend: str, options: BuildOptions
-) -> Manifest:
+def _manifest(work: _Work, made: _Made, backend: str) -> Manifest:
     return Manifest(
-        name=options.name,
-        engine=engine.kind,
+        name=work.options.name,
+        engine=f"{backend}-int8",
         backend=backend,
         method=made.method,
-        model_sha256=sha256_bytes(content),
-        samples=made.collection.samples if made.collection else 0,
+        model_sha256=sha256_bytes(work.content),
+        samples=made.table.samples if made.table else 0,
         runtime=str(runtime_version()),
         edgeq=edgeq.__version__,
         created=time.time(),

@@ -45,9 +45,11 @@ class OutputFidelity:
     name: str
     agreement: float | None  # top-1, None where the output is no score vector
     agreement_upper: float | None  # upper end of its one-sided 95 % Wilson interval
-    cosine: float
-    sqnr_db: float
+    cosine: float  # mean over the samples
+    sqnr_db: float  # over all samples together
     nonfinite: int  # values that are NaN or infinite where float's are not
+    reshaped: int  # samples for which the shape is not float's
+    compared: int  # samples with at least one value that could be compared
 
 
 @dataclass(frozen=True)
@@ -86,42 +88,52 @@ class Verdict:
 
 
 class OutputComparison:
-    """Accumulates one output's distance from its reference, sample by sample."""
+    """Accumulates one output's distance from its reference; the order of samples is no matter."""
 
     def __init__(self, name: str, task: Task) -> None:
         self.name = name
         self._task = task
-        self._is_scores: bool | None = None
-        self._samples = self._agreed = self._nonfinite = 0
-        self._signal = self._noise = self._cosines = 0.0
+        self._is_scores: bool | None = None  # until a sample has shown it
+        self._agreed = self._nonfinite = self._reshaped = 0
+        self._signals: list[float] = []
+        self._noises: list[float] = []
+        self._cosines: list[float] = []
 
     def add(self, reference: Array, actual: Array) -> None:
-        """Compare one sample's values."""
+        """Compare one sample's values; those that are NaN or infinite in float say nothing."""
+        if reference.shape != actual.shape:
+            self._reshaped += 1
+            return
         expected = reference.astype(np.float64).ravel()
         given = actual.astype(np.float64).ravel()
-        if self._is_scores is None:
-            self._is_scores = _is_score_vector(reference, self._task)
-        self._samples += 1
-        broken = np.isfinite(expected) & ~np.isfinite(given)
-        self._nonfinite += int(broken.sum())
-        finite = np.isfinite(expected) & np.isfinite(given)
+        says_something = np.isfinite(expected)
+        finite = says_something & np.isfinite(given)
+        self._nonfinite += int(says_something.sum() - finite.sum())
+        if says_something.all():
+            is_vector = _is_score_vector(reference, self._task)
+            self._is_scores = is_vector and self._is_scores is not False
         expected, given = expected[finite], given[finite]
-        self._signal += float(expected @ expected)
-        self._noise += float(np.square(expected - given).sum())
-        self._cosines += _cosine(expected, given)
-        if self._is_scores and expected.size:
+        if expected.size:
             self._agreed += bool(expected.argmax() == given.argmax())
+            self._signals.append(float(expected @ expected))
+            self._noises.append(float(np.square(expected - given).sum()))
+            self._cosines.append(_cosine(expected, given))
 
     def fidelity(self) -> OutputFidelity:
         """Return the figures over all samples added."""
-        scores = bool(self._is_scores)
+        compared = len(self._cosines)
+        scores = bool(self._is_scores) and compared > 0
         return OutputFidelity(
             name=self.name,
-            agreement=self._agreed / self._samples if scores else None,
-            agreement_upper=wilson_upper(self._agreed, self._samples) if scores else None,
-            cosine=self._cosines / self._samples,
-            sqnr_db=decibels(self._signal, self._noise),
+            agreement=self._agreed / compared if scores else None,
+            agreement_upper=wilson_upper(self._agreed, compared) if scores else None,
+            cosine=math.fsum(self._cosines) / compared if compared else 0.0,
+            sqnr_db=decibels(math.fsum(self._signals), math.fsum(self._noises))
+            if compared
+            else -LIMIT_DB,
             nonfinite=self._nonfinite,
+            reshaped=self._reshaped,
+            compared=compared,
         )
 
 
@@ -156,10 +168,38 @@ def verify(
     return Verdict(not reasons, count, reasons, outputs, options)
 
 
+def rank(
+    reference: Infer,
+    candidates: Mapping[str, Engine],
+    samples: Iterable[Sample],
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, float]:
+    """Return each candidate's SQNR in dB on its worst output; nothing without a sample."""
+    distances = {
+        name: [OutputComparison(spec.name, "regression") for spec in engine.outputs]
+        for name, engine in candidates.items()
+    }
+    count = 0
+    for count, sample in enumerate(samples, 1):
+        expected = reference(sample.inputs)
+        for name, engine in candidates.items():
+            given = engine.infer(sample.inputs)
+            for comparison in distances[name]:
+                comparison.add(expected[comparison.name], given[comparison.name])
+        if progress is not None:
+            progress(count)
+    worst = {n: min(c.fidelity().sqnr_db for c in several) for n, several in distances.items()}
+    return {name: round(sqnr_db, 3) for name, sqnr_db in worst.items()} if count else {}
+
+
 def _objections(output: OutputFidelity, options: VerifyOptions, samples: int) -> list[str]:
     name = f"output {output.name!r}"
+    if output.reshaped:
+        return [f"{name} has another shape than float's in {output.reshaped} of {samples} samples"]
     if output.nonfinite:
-        return [f"{name} has {output.nonfinite} values that are NaN or infinite"]
+        return [f"{name} has {output.nonfinite} values that are NaN or infinite; float's are not"]
+    if not output.compared:
+        return [f"{name} cannot be judged: float's is NaN, infinite or empty in all samples"]
     if output.agreement is not None and output.agreement_upper is not None:
         if output.agreement_upper >= options.agreement:
             return []

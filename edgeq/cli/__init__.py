@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
 import edgeq
-from edgeq.cli import box, building, measuring, remote
-from edgeq.cli.output import print_json
+from edgeq.cli import box, building, measuring, remote, tables
+from edgeq.cli.output import print_json, printable
 from edgeq.errors import EdgeqError, UsageError
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
+
+logger = logging.getLogger(__name__)
+
+LINE_BREAK = "\n"  # a message about several keys has several lines
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -24,10 +29,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edgeq",
         description="A float .tflite model -> a calibrated, verified INT8 engine that serves.",
+        epilog="example:\n  edgeq build face.tflite --samples captures/ --out face.bundle",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"edgeq {edgeq.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (box, building, measuring, remote):
+    for module in (box, building, tables, measuring, remote):
         module.register(commands)
     return parser
 
@@ -35,23 +43,46 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = make_parser().parse_args(arguments)
+    as_json = getattr(options, "json", False)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()  # here, where a closed pipe is still an answer and not noise at exit
     except EdgeqError as error:
-        return _report(error, as_json=getattr(options, "json", False))
+        return _report(error, as_json=as_json)
     except BrokenPipeError:  # `edgeq history NAME | head`
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
         return 1
+    except OSError as error:
+        return _report(_of_the_box(error), as_json=as_json)
+    except MemoryError:
+        hint = "Free some, or raise the limit (build.memory_bytes for the daemon's builds)."
+        return _report(EdgeqError("there is not enough memory", hint=hint), as_json=as_json)
     except KeyboardInterrupt:
         return 130
+    return code
+
+
+def _of_the_box(error: OSError) -> EdgeqError:
+    """A path that cannot be read or written, a full disk: the box's matter, not a bug's."""
+    logger.debug("the system refused", exc_info=error)
+    reason = error.strerror or str(error) or type(error).__name__
+    where = f"{error.filename}: " if error.filename else ""
+    return EdgeqError(f"{where}{reason}", hint="Check the path, its rights and the free space.")
+
+
+def _silence_stdout() -> None:
+    """Nobody reads any more: let what is still in the buffer go nowhere."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _report(error: EdgeqError, *, as_json: bool) -> int:
     if as_json:
         kind = type(error).__name__
         print_json({"error": error.message, "hint": error.hint, "kind": kind})
-    print(f"edgeq: {error.message}", file=sys.stderr)
+    print(f"edgeq: {printable(error.message, keep=LINE_BREAK)}", file=sys.stderr)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        print(f"hint: {printable(error.hint)}", file=sys.stderr)
     return 2 if isinstance(error, UsageError) else 1

@@ -11,12 +11,20 @@ from typing import Any
 
 import edgeq
 from edgeq import log
-from edgeq.cli.arguments import Subparsers, add_command, add_config, add_json, load_config
+from edgeq.cli.arguments import (
+    Subparsers,
+    add_command,
+    add_config,
+    add_json,
+    environment,
+    existing_file,
+    load_config,
+)
 from edgeq.cli.output import print_json, print_table
 from edgeq.config import load
 from edgeq.daemon.loop import Daemon
 from edgeq.engines.table import BACKENDS
-from edgeq.errors import EdgeqError, UsageError
+from edgeq.errors import EdgeqError
 from edgeq.tflite.runtime import runtime_version
 
 # What a CUDA process on a Jetson opens; the unit's DeviceAllow lists the same.
@@ -58,15 +66,13 @@ def run_daemon(options: argparse.Namespace) -> int:
     config = load_config(options)
     log.configure(config.log.format, config.log.level)
     path = options.config or os.environ.get("EDGEQ_CONFIG")
-    Daemon(Path(path) if path else None, os.environ).run()
+    Daemon(Path(path) if path else None, environment()).run()
     return 0
 
 
 def run_check_config(options: argparse.Namespace) -> int:
     """`edgeq check-config`."""
-    if not options.file.is_file():
-        raise UsageError(f"{options.file} is not a file", hint="Check the path.")
-    config = load(options.file, {})
+    config = load(existing_file(options.file), {})
     if options.json:
         print_json({"file": str(options.file), "valid": True})
     else:
@@ -77,7 +83,11 @@ def run_check_config(options: argparse.Namespace) -> int:
 def run_doctor(options: argparse.Namespace) -> int:
     """`edgeq doctor`."""
     if options.systemd:
-        print(_systemd_drop_in())
+        drop_in = _systemd_drop_in()
+        if options.json:
+            print_json({"drop_in": drop_in})
+        else:
+            print(drop_in)
         return 0
     report = examine()
     if options.json:
@@ -123,13 +133,20 @@ def _board(root: Path = Path("/")) -> str:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    backends = report.pop("backends")
-    rows = [(key, value) for key, value in report.items() if value not in ("", [])]
+    rows = [
+        (key, _as_text(value))
+        for key, value in report.items()
+        if key != "backends" and value not in ("", [])
+    ]
     print_table(("", ""), rows)
     print()
-    for backend in backends:
+    for backend in report["backends"]:
         state = "usable" if backend["usable"] else f"not usable: {backend['reason']}"
         print(f"backend {backend['name']:5s} {state}")
+
+
+def _as_text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _systemd_drop_in() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -13,6 +14,8 @@ from urllib.parse import quote, urlsplit
 from edgeq.errors import DaemonError, UsageError
 
 TIMEOUT_S = 120.0  # a rollback waits for the old engine's requests
+DEFAULT_PORT = 8000
+TOKEN_VARIABLE = "EDGEQ_TOKEN"
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -35,18 +38,19 @@ class DaemonClient:
     """
 
     def __init__(self, *, unix_socket: Path | None = None, url: str | None = None) -> None:
+        if unix_socket is None and url is None:
+            raise UsageError(
+                "no daemon is named", hint="Give --config FILE of the daemon, or --url."
+            )
         self._unix_socket = unix_socket
         self._url = url
-        if url is not None and urlsplit(url).scheme != "http":
-            raise UsageError(
-                f"--url is {url!r}; edgeq speaks http", hint="Write --url http://HOST:PORT."
-            )
+        self._host, self._port = ("", 0) if url is None else _host_and_port(url)
 
     def status(self) -> dict[str, Any]:
         """Return what `GET /edgeq/status` answers."""
-        return self._request("GET", "/edgeq/status", b"", {})  # type: ignore[no-any-return]
+        return self._request("GET", "/edgeq/status", b"", {})
 
-    def call(self, command: str, **arguments: Any) -> Any:
+    def call(self, command: str, **arguments: Any) -> dict[str, Any]:
         """Run an admin command.
 
         Raises:
@@ -56,52 +60,76 @@ class DaemonClient:
         headers = {"Content-Type": "application/json"}
         return self._request("POST", f"/edgeq/{command}", body, headers)
 
-    def add_samples(self, name: str, path: Path) -> Any:
+    def add_samples(self, name: str, path: Path) -> dict[str, Any]:
         """Send a file of samples."""
-        target = f"/edgeq/samples/{quote(name)}?filename={quote(path.name)}"
+        target = f"/edgeq/samples/{quote(name, safe='')}?filename={quote(path.name, safe='')}"
         headers = {"Content-Type": "application/octet-stream"}
         return self._request("POST", target, path.read_bytes(), headers)
 
     def _connection(self) -> http.client.HTTPConnection:
-        if self._url is not None:
-            parts = urlsplit(self._url)
-            return http.client.HTTPConnection(
-                parts.hostname or "127.0.0.1", parts.port or 8000, timeout=TIMEOUT_S
-            )
-        if self._unix_socket is None:
-            raise UsageError(
-                "no daemon is named", hint="Give --config FILE of the daemon, or --url."
-            )
-        return _UnixConnection(self._unix_socket)
+        if self._unix_socket is not None and self._url is None:
+            return _UnixConnection(self._unix_socket)
+        return http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
 
-    def _request(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
-        if token := os.environ.get("EDGEQ_TOKEN"):
-            headers = {**headers, "Authorization": f"Bearer {token}"}
+    def _request(
+        self, method: str, path: str, body: bytes, headers: dict[str, str]
+    ) -> dict[str, Any]:
+        if token := os.environ.get(TOKEN_VARIABLE, "").strip():
+            headers = {**headers, "Authorization": f"Bearer {_plain(token)}"}
         connection = self._connection()
         try:
             connection.request(method, path, body or None, headers)
             response = connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise DaemonError(
-                f"no daemon answers at {self._url or self._unix_socket}: {error}",
-                hint="Start it with `edgeq run`, or name its configuration with --config.",
-            ) from error
+            raise self._unreachable(error) from error
         finally:
             connection.close()
         return _answer(response.status, content)
 
+    def _unreachable(self, error: Exception) -> DaemonError:
+        hint = "Start it with `edgeq run`, or name its configuration with --config."
+        if isinstance(error, PermissionError):
+            hint = "Run this as the daemon's user, or as a member of its group."
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return DaemonError(
+            f"no daemon answers at {self._url or self._unix_socket}: {reason}", hint=hint
+        )
 
-def _answer(status: int, content: bytes) -> Any:
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    """Read http://HOST[:PORT][/]."""
+    with contextlib.suppress(ValueError):  # of the port
+        parts = urlsplit(url)
+        is_bare = parts.path in ("", "/") and not parts.query
+        if parts.scheme == "http" and parts.hostname and is_bare:
+            return parts.hostname, parts.port or DEFAULT_PORT
+    raise UsageError(
+        f"--url is {url!r}; edgeq speaks plain http and has no path",
+        hint="Write --url http://HOST:PORT.",
+    )
+
+
+def _plain(token: str) -> str:
+    if not token.isascii() or not token.isprintable():
+        raise UsageError(
+            f"{TOKEN_VARIABLE} holds characters that no HTTP header can carry",
+            hint="Set it to the first line of the daemon's token file.",
+        )
+    return token
+
+
+def _answer(status: int, content: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(content or b"null")
-    except ValueError as error:
+        answer = json.loads(content)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
         raise DaemonError(
-            f"the daemon answered {status} with something that is not JSON",
+            f"the answer has status {status} and is no JSON object; edgeq answers with one",
             hint="Check that the address is edgeq's.",
-        ) from error
+        )
     if status >= 400:
-        message = answer.get("error", content.decode()) if isinstance(answer, dict) else str(answer)
-        hint = answer.get("hint", "") if isinstance(answer, dict) else ""
-        raise DaemonError(message, hint=hint)
+        message = str(answer.get("error") or f"the daemon answered {status}")
+        raise DaemonError(message, hint=str(answer.get("hint") or ""))
     return answer

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.build import AS_IS
 from edgeq.bundle import Bundle
-from edgeq.cli.arguments import Subparsers, add_command, add_json, existing_file
+from edgeq.cli.arguments import (
+    Subparsers,
+    add_command,
+    add_json,
+    count,
+    existing_file,
+    number,
+    read_model,
+)
 from edgeq.cli.output import print_json, print_table
-from edgeq.config import Sidecar, read_sidecar
 from edgeq.engines import latency
 from edgeq.engines.base import Engine
 from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.table import choose_backend, load_float
 from edgeq.errors import SampleError, UsageError
 from edgeq.quantize.convert import is_quantized
+from edgeq.samples import npz
 from edgeq.samples.decode import load_file
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import TensorSpec
-from edgeq.verify import OutputComparison
+from edgeq.verify import OutputComparison, Task
 
 Array = npt.NDArray[Any]
 BENCH_SECONDS = 5.0
+BENCH_RUNS = 1_000_000  # the time is the bound
 BENCH_INPUTS = 4
 
 
@@ -40,9 +49,11 @@ def register(commands: Subparsers) -> None:
         help="labelled data -> accuracy of float and INT8, and how far they are apart",
         example="edgeq eval face.bundle --data test.npz",
     )  # fmt: skip
-    parser.add_argument("target", type=Path, metavar="BUNDLE|MODEL")
-    parser.add_argument("--data", type=Path, required=True, help=".npz with x [N,...] and y [N]")
-    parser.add_argument("--engine", choices=("float", "int8", "both"), default="both")
+    _add_target(parser)
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="FILE.npz",
+        help="x [N,...] or the inputs by name, as the float model takes them; y [N], the classes",
+    )  # fmt: skip
     add_json(parser)
 
     parser = add_command(
@@ -50,30 +61,27 @@ def register(commands: Subparsers) -> None:
         help="latency of float and INT8 on this box, in turns",
         example="edgeq bench face.bundle --threads 2",
     )  # fmt: skip
-    parser.add_argument("target", type=Path, metavar="BUNDLE|MODEL")
-    parser.add_argument("--engine", choices=("float", "int8", "both"), default="both")
-    parser.add_argument("--threads", type=int, default=1)
+    _add_target(parser)
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads (default: 1)")
+    parser.add_argument(
+        "--seconds", type=number(0.001, 3600), default=BENCH_SECONDS,
+        help=f"how long to measure (default: {BENCH_SECONDS:g})",
+    )  # fmt: skip
     add_json(parser)
 
 
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", type=Path, metavar="BUNDLE|MODEL")
+    parser.add_argument("--engine", choices=("float", "int8", "both"), default="both")
+
+
 def _engines(target: Path, wanted: str, threads: int) -> dict[str, Engine]:
-    """Load what the target holds: 'float', 'int8' or both."""
-    engines: dict[str, Engine] = {}
+    """Load what the target holds of what is wanted: 'float', 'int8' or both."""
     if target.is_dir():
-        bundle = Bundle.open(target)
-        if wanted != "int8":
-            engines["float"] = load_float(bundle.read("float.tflite"), threads=threads)
-        if wanted != "float" and bundle.has("int8.tflite"):
-            backend = choose_backend(bundle.manifest.backend)
-            engines["int8"] = backend.load(bundle.read("int8.tflite"), threads)
+        engines = _engines_of_bundle(Bundle.open(target), wanted, threads)
     else:
-        content = existing_file(target).read_bytes()
-        if is_quantized(Model.from_bytes(content)):
-            engines["int8"] = CpuEngine(content, "cpu-int8", threads=threads)
-        else:
-            engines["float"] = load_float(content, threads=threads)
-    missing = {wanted} - {"both"} - set(engines)
-    if missing:
+        engines = _engine_of_model(read_model(target), wanted, threads)
+    if not engines or (wanted != "both" and wanted not in engines):
         raise UsageError(
             f"{target} holds no {wanted} model",
             hint="Name a bundle made by `edgeq build`, or another --engine.",
@@ -81,17 +89,37 @@ def _engines(target: Path, wanted: str, threads: int) -> dict[str, Engine]:
     return engines
 
 
+def _engines_of_bundle(bundle: Bundle, wanted: str, threads: int) -> dict[str, Engine]:
+    engines: dict[str, Engine] = {}
+    # A model that arrived as INT8 has no float form: both files are the same.
+    has_float = bundle.has("float.tflite") and bundle.manifest.method != AS_IS
+    if wanted != "int8" and has_float:
+        engines["float"] = load_float(bundle.read("float.tflite"), threads=threads)
+    if wanted != "float" and bundle.has("int8.tflite"):
+        backend = choose_backend(bundle.manifest.backend)
+        engines["int8"] = backend.load(bundle.read("int8.tflite"), threads)
+    return engines
+
+
+def _engine_of_model(content: bytes, wanted: str, threads: int) -> dict[str, Engine]:
+    kind = "int8" if is_quantized(Model.from_bytes(content)) else "float"
+    if wanted not in (kind, "both"):
+        return {}
+    if kind == "int8":
+        return {kind: CpuEngine(content, "cpu-int8", threads=threads)}
+    return {kind: load_float(content, threads=threads)}
+
+
 # ---- eval
 
 
 def run_eval(options: argparse.Namespace) -> int:
     """`edgeq eval`."""
+    data = existing_file(options.data)
     engines = _engines(options.target, options.engine, threads=1)
     first = next(iter(engines.values()))
-    labels = _labels(existing_file(options.data))
-    preprocessing = _sidecar_of(options.target).preprocessing.options
-    samples = (s.inputs for s in load_file(options.data, first.inputs, preprocessing))
-    result = _evaluate(engines, samples, labels)
+    samples = (sample.inputs for sample in load_file(data, first.inputs))
+    result = _evaluate(engines, samples, _labels(data))
     if options.json:
         print_json(result)
     else:
@@ -101,46 +129,73 @@ def run_eval(options: argparse.Namespace) -> int:
 
 
 def _labels(path: Path) -> Array | None:
+    """Return y of an .npz: whole numbers [N], or None where there are no such."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            labels: Array | None = arrays.get("y")
-            return labels
-    except ValueError as error:
-        raise SampleError(f"{path} is not an .npz of plain arrays: {error}") from error
+        with path.open("rb") as stream, npz.open_archive(stream) as archive:
+            if "y.npy" not in archive.namelist():
+                return None
+            labels = npz.open_member(archive, archive.getinfo("y.npy")).read_all()
+    except npz.DamagedError as error:
+        raise SampleError(
+            f"{path.name}: {error}", hint="Write x and y with numpy.savez."
+        ) from error
+    flat = labels.reshape(-1) if labels.size == len(labels) else labels
+    return flat if flat.ndim == 1 and flat.dtype.kind in "iu" else None
 
 
-def _sidecar_of(target: Path) -> Sidecar:
-    path = target.with_suffix(".yaml")
-    return read_sidecar(path) if path.is_file() else Sidecar()
+class _Tally:
+    """Counts right answers of one output, where it has classes and the data has labels."""
+
+    def __init__(self, output: TensorSpec, labels: Array, engines: Iterable[str]) -> None:
+        self._output, self._labels = output.name, labels
+        self._correct = dict.fromkeys(engines, 0)
+        self._seen = 0
+
+    def add(self, answers: Mapping[str, Mapping[str, Array]]) -> None:
+        """Compare one sample's answers with its label."""
+        if self._seen < len(self._labels):
+            for name, outputs in answers.items():
+                top = int(outputs[self._output].argmax())
+                self._correct[name] += top == int(self._labels[self._seen])
+        self._seen += 1
+
+    def ratios(self) -> dict[str, float]:
+        """Return `top1_float`, `top1_int8`."""
+        if self._seen != len(self._labels):
+            raise SampleError(
+                f"y holds {len(self._labels)} labels for {self._seen} samples",
+                hint="Give one label for each sample.",
+            )
+        return {f"top1_{name}": right / self._seen for name, right in self._correct.items()}
 
 
 def _evaluate(
-    engines: Mapping[str, Engine], samples: Iterator[dict[str, Array]], labels: Array | None
+    engines: Mapping[str, Engine], samples: Iterable[dict[str, Array]], labels: Array | None
 ) -> dict[str, Any]:
-    specs: tuple[TensorSpec, ...] = next(iter(engines.values())).outputs
-    is_classifier = labels is not None and len(specs) == 1
-    task = "classification" if is_classifier else "auto"
-    comparisons = [OutputComparison(spec.name, task) for spec in specs]  # type: ignore[arg-type]
-    correct = dict.fromkeys(engines, 0)
-    count = 0
+    outputs = next(iter(engines.values())).outputs
+    tally = None
+    if labels is not None and len(outputs) == 1 and _has_classes(outputs[0]):
+        tally = _Tally(outputs[0], labels, engines)
+    task: Task = "classification" if tally else "auto"
+    comparisons = [OutputComparison(spec.name, task) for spec in outputs]
+    done = 0
     for inputs in samples:
         answers = {name: engine.infer(inputs) for name, engine in engines.items()}
-        if labels is not None and is_classifier:
-            label = _label(labels, count)
-            for name, outputs in answers.items():
-                correct[name] += int(outputs[specs[0].name].argmax()) == label
+        if tally:
+            tally.add(answers)
         if len(answers) == 2:
             for comparison in comparisons:
                 comparison.add(answers["float"][comparison.name], answers["int8"][comparison.name])
-        count += 1
-    top1 = {f"top1_{name}": correct[name] / max(count, 1) for name in engines if is_classifier}
-    return {"samples": count, **top1, **(_fidelity(comparisons) if len(engines) == 2 else {})}
+        done += 1
+    if not done:
+        raise SampleError("the data holds no sample", hint="Give an .npz with x [N, ...].")
+    top1 = tally.ratios() if tally else {}
+    return {"samples": done, **top1, **(_fidelity(comparisons) if len(engines) == 2 else {})}
 
 
-def _label(labels: Array, position: int) -> int:
-    if position >= len(labels):
-        raise SampleError(f"there are {len(labels)} labels in y for more samples in x")
-    return int(labels[position])
+def _has_classes(output: TensorSpec) -> bool:
+    """True for one vector: [classes] or [1, .., classes]."""
+    return bool(output.shape) and math.prod(output.shape) == output.shape[-1] > 1
 
 
 def _fidelity(comparisons: list[OutputComparison]) -> dict[str, Any]:
@@ -161,24 +216,24 @@ def run_bench(options: argparse.Namespace) -> int:
     """`edgeq bench`."""
     engines = _engines(options.target, options.engine, options.threads)
     inputs = _random_inputs(next(iter(engines.values())).inputs)
-    figures = latency.measure(
-        list(engines.values()), inputs, budget_s=BENCH_SECONDS, runs=1_000_000
+    measured = latency.measure(
+        list(engines.values()), inputs, budget_s=options.seconds, runs=BENCH_RUNS
     )
-    by_name = dict(zip(engines, figures, strict=True))
-    result: dict[str, Any] = {name: asdict(figure) for name, figure in by_name.items()}
-    result["threads"] = options.threads
-    if len(by_name) == 2:
-        result["ratio"] = round(by_name["int8"].p50_ms / by_name["float"].p50_ms, 4)
+    figures = dict(zip(engines, measured, strict=True))
+    ratio = None
+    if len(figures) == 2:
+        ratio = round(figures["int8"].p50_ms / figures["float"].p50_ms, 4)
     if options.json:
-        print_json(result)
+        by_name = {name: asdict(figure) for name, figure in figures.items()}
+        print_json({**by_name, "threads": options.threads, "ratio": ratio})
         return 0
     rows = [
         (name, f"{f.p50_ms:.3f}", f"{f.p90_ms:.3f}", f"{f.p99_ms:.3f}", f.runs)
-        for name, f in by_name.items()
+        for name, f in figures.items()
     ]
     print_table(("engine", "p50 ms", "p90 ms", "p99 ms", "runs"), rows)
-    with contextlib.suppress(KeyError):
-        print(f"INT8 takes {result['ratio']:.2f} of float's time")
+    if ratio is not None:
+        print(f"INT8 takes {ratio:.2f} of float's time")
     return 0
 
 

@@ -17,7 +17,7 @@ from edgeq.cli.arguments import (
     load_config,
 )
 from edgeq.cli.client import DaemonClient
-from edgeq.cli.output import print_json, print_table
+from edgeq.cli.output import print_json, print_table, printable
 from edgeq.errors import UsageError
 
 Row = tuple[object, ...]
@@ -31,7 +31,6 @@ def register(commands: Subparsers) -> None:
     )  # fmt: skip
     _add_daemon(parser)
     for name, run, text in (
-        ("history", run_history, "a model's versions and events"),
         ("pin", run_pin, "keep the version that serves, whatever is dropped"),
         ("unpin", run_unpin, "take drops again"),
         ("recalibrate", run_recalibrate, "build again on the samples of now"),
@@ -39,6 +38,12 @@ def register(commands: Subparsers) -> None:
         parser = add_command(commands, name, run, help=text, example=f"edgeq {name} face")
         parser.add_argument("name", metavar="NAME")
         _add_daemon(parser)
+    parser = add_command(
+        commands, "history", run_history,
+        help="versions and events of a model, or of all", example="edgeq history face",
+    )  # fmt: skip
+    parser.add_argument("name", nargs="?", metavar="NAME")
+    _add_daemon(parser)
     parser = add_command(
         commands, "rollback", run_rollback,
         help="serve the previous version again", example="edgeq rollback face --to 3",
@@ -127,7 +132,19 @@ def _status_row(name: str, model: Mapping[str, Any]) -> Row:
 
 def run_history(options: argparse.Namespace) -> int:
     """`edgeq history`."""
-    return _show(options, _client(options).call("history", name=options.name), _print_history)
+    client = _client(options)
+    if options.name:
+        return _show(options, client.call("history", name=options.name), _print_history)
+    names = sorted(client.status()["models"])
+    histories = {name: client.call("history", name=name) for name in names}
+    return _show(options, {"models": histories}, _print_histories)
+
+
+def _print_histories(result: Mapping[str, Any]) -> None:
+    for name, history in result["models"].items():
+        print(f"-- {printable(name)}")
+        _print_history(history)
+        print()
 
 
 def _print_history(history: Mapping[str, Any]) -> None:
@@ -178,6 +195,11 @@ def run_quarantine(options: argparse.Namespace) -> int:
         raise UsageError(
             f"quarantine {options.action} needs an id", hint="See `edgeq quarantine list`."
         )
+    if options.action == "list" and options.id:
+        raise UsageError(
+            f"quarantine list takes no id; {options.id!r} is one",
+            hint=f"Use `edgeq quarantine show {options.id}`.",
+        )
     result = _client(options).call("quarantine", action=options.action, id=options.id)
     return _show(options, result, _print_quarantine)
 
@@ -190,17 +212,19 @@ def _print_quarantine(result: Mapping[str, Any]) -> None:
         print_table(("id", "stage", "time", "reason"), rows)
         return
     for key, value in result.items():
-        print(f"{key:8s} {_clock(value) if key == 'time' else value}")
+        print(f"{key:8s} {_clock(value) if key == 'time' else printable(str(value))}")
 
 
 def run_samples(options: argparse.Namespace) -> int:
     """`edgeq samples`."""
+    if (options.action == "add") != bool(options.files):
+        needs = "needs a file" if options.action == "add" else "takes no file"
+        raise UsageError(
+            f"samples {options.action} {needs}",
+            hint="Write `edgeq samples NAME add FILE...`, .npy, .npz, .png or .jpg.",
+        )
     client = _client(options)
     if options.action == "add":
-        if not options.files:
-            raise UsageError(
-                "samples add needs a file", hint="Name .npy, .npz, .png or .jpg files."
-            )
         added = [client.add_samples(options.name, existing_file(path)) for path in options.files]
         total = {**added[-1], "added": sum(answer["added"] for answer in added)}
         return _show(options, total, lambda r: print(f"{r['added']} added, {r['stored']} stored"))

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from edgeq.engines.base import Engine
 
-WARMUP_RUNS = 3
+WARMUP_RUNS = 3  # of each engine, or fewer where that spends the budget
+LEAST_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,13 @@ def measure(
     """Time every engine on the same inputs, round robin and in alternating order.
 
     Ends after `runs` rounds or `budget_s` seconds, whichever comes first, but not before 5 rounds.
+    The warm-up takes no more than `budget_s` either, but for one run of each engine.
     """
-    for engine in engines:
-        for _ in range(WARMUP_RUNS):
-            engine.infer(inputs[0])
+    _warm(engines, inputs[0], budget_s)
     seconds: list[list[float]] = [[] for _ in engines]
     deadline = time.perf_counter() + budget_s
-    for turn in range(runs):
-        if turn >= 5 and time.perf_counter() > deadline:
+    for turn in range(max(runs, LEAST_ROUNDS)):
+        if turn >= LEAST_ROUNDS and time.perf_counter() > deadline:
             break
         order = range(len(engines)) if turn % 2 == 0 else reversed(range(len(engines)))
         for position in order:
@@ -51,6 +51,17 @@ def measure(
             engines[position].infer(inputs[turn % len(inputs)])
             seconds[position].append(time.perf_counter() - start)
     return [_latency(e.kind, taken) for e, taken in zip(engines, seconds, strict=True)]
+
+
+def _warm(
+    engines: Sequence[Engine], inputs: Mapping[str, npt.NDArray[Any]], budget_s: float
+) -> None:
+    deadline = time.perf_counter() + budget_s
+    for turn in range(WARMUP_RUNS):
+        if turn and time.perf_counter() > deadline:
+            return
+        for engine in engines:
+            engine.infer(inputs)
 
 
 def _latency(kind: str, seconds: list[float]) -> Latency:

@@ -132,10 +132,10 @@ class Metrics:
         )
         self.drift_active = self._gauge("drift_active", "1 while the inputs drift.", "model")
         self.saturation = self._gauge(
-            "saturation_ratio", "Share of live values at the end of the calibrated range.",
+            "saturation_ratio", "Share of live values beyond the range of the calibration samples.",
             "model", "tensor", "rail")  # fmt: skip
         self.scale_drift = self._gauge(
-            "scale_drift_ratio", "Width calibration would choose today over the width in use.",
+            "scale_drift_ratio", "Width of the median live frame over that at calibration.",
             "model", "tensor")  # fmt: skip
 
     def watch_model(self, model: str, queue_length: Callable[[], float]) -> None:
