@@ -15,7 +15,9 @@ from edgeq.config.validation import validate
 from edgeq.errors import ConfigError
 
 PREFIX = "EDGEQ_"
-CONFIG_VARIABLE = "EDGEQ_CONFIG"  # names the file; the only variable that is not a key
+CONFIG_VARIABLE = "EDGEQ_CONFIG"  # names the file
+TOKEN_VARIABLE = "EDGEQ_TOKEN"  # what the commands send with --url
+NOT_KEYS = (CONFIG_VARIABLE, TOKEN_VARIABLE)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -48,10 +50,10 @@ def variable_name(key: Key) -> str:
 
 def _overrides(environ: Mapping[str, str]) -> dict[Key, str]:
     known = {variable_name(key): key for key, _ in leaves(Config)}
-    given = sorted(name for name in environ if name.startswith(PREFIX) and name != CONFIG_VARIABLE)
+    given = sorted(name for name in environ if name.startswith(PREFIX) and name not in NOT_KEYS)
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, [*known, CONFIG_VARIABLE], n=1)
+            near = difflib.get_close_matches(name, [*known, *NOT_KEYS], n=1)
             meant = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(
                 f"the environment variable {name} is unknown{meant}",
