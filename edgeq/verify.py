@@ -3,7 +3,7 @@
 Scores (an output that is a probability vector) are judged by top-1 agreement, everything else by
 cosine and SQNR. A few samples cannot prove 95 % agreement; so the gate asks whether the upper end
 of the one-sided 95 % Wilson interval still reaches the threshold. Below about ten samples that is
-stricter than its name: one disagreement in four is refused, which chance gives 19 % of good engines.
+stricter than its name: one disagreement in four is refused; by chance 19 % of good engines have it.
 """
 
 from __future__ import annotations
