@@ -388,11 +388,6 @@ def test_memory_does_not_grow_with_the_number_of_samples(tmp_path):
     assert peak(96) - peak(24) < 1 << 20  # the samples themselves are 4.5 MiB
 
 
-GATES = {  # top-1 of 1000 classes at a quarter of the width: INT8 flips what float is unsure of
-    "mobilenet_v1_025_224": VerifyOptions(agreement=0.6),
-}
-
-
 @pytest.mark.shared
 @pytest.mark.parametrize(
     "task_id",
@@ -403,7 +398,7 @@ def test_a_real_model_builds_and_passes(task_id, shared, tmp_path):
     task = shared_tasks(shared)[task_id]
     samples = calibration_samples(shared, task, most=12)
     content = (shared / "data" / task["model"]).read_bytes()
-    options = BuildOptions(verify=GATES.get(task_id, VerifyOptions()), method="entropy")
+    options = BuildOptions(method="entropy")
     result = build(content, from_list(samples), tmp_path / "b", options)
     assert result.verdict.passed
     assert result.float_ops == ()
