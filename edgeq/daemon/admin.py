@@ -108,13 +108,19 @@ class AdminCommands:
 
     def _recalibrate(self, arguments: Arguments, _body: bytes) -> Any:
         deployment = self._find(arguments)
-        if not deployment.version or deployment.method == "as-is":
-            raise ConflictError(
-                f"model {deployment.name!r} cannot be recalibrated: "
-                + ("it arrived as INT8" if deployment.version else "nothing serves")
-            )
+        if reason := self._why_not_recalibrate(deployment):
+            raise ConflictError(f"model {deployment.name!r} cannot be recalibrated: {reason}")
         self._on_deploy_thread(lambda: self._deployer.recalibrate(deployment, "request"))
         return {"name": deployment.name, "samples": len(deployment.store), "state": "building"}
+
+    def _why_not_recalibrate(self, deployment: Deployment) -> str:
+        if not deployment.version:
+            return "nothing serves"
+        if deployment.method == "as-is":
+            return "it arrived as INT8"
+        if self._context.registry.is_pinned(deployment.name):
+            return "it is pinned"
+        return ""
 
     def _quarantine(self, arguments: Arguments, _body: bytes) -> Any:
         action, quarantine = arguments.get("action", "list"), self._context.quarantine

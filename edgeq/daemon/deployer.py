@@ -89,7 +89,7 @@ class Deployer:
 
     def _deploy(self, deployment: Deployment, drop: Admitted) -> None:
         """Serve the drop as it is, unless an INT8 engine serves and its successor can be built."""
-        self._builder.cancel(deployment.name)
+        self._cancel_build(deployment)
         deployment.arriving = drop
         can_build = not drop.probe.quantized and self._has_samples(deployment)
         if can_build and deployment.engine not in ("", "float"):
@@ -186,21 +186,22 @@ class Deployer:
         self._builder.limits = BuildLimits(
             limits.nice, limits.memory_bytes, limits.timeout_s, limits.threads
         )
-        self._builder.request(BuildJob(deployment.name, sha256, cause, (str(model), *flags)))
+        deployment.building = BuildJob(deployment.name, sha256, cause, (str(model), *flags))
+        self._builder.request(deployment.building)
         self._set_state(deployment, "building", f"building from {len(deployment.store)} samples")
 
     def build_ended(self, outcome: BuildOutcome) -> None:
         """Publish what a build made, or go on with what serves."""
         deployment = self.deployments[outcome.job.name]
         try:
-            if outcome.outcome != "cancelled":
+            if outcome.job is deployment.building:  # not one that was called off meanwhile
+                deployment.building = deployment.progress = None
                 self._count_build(outcome)
                 self._use_build(deployment, outcome)
         finally:
             shutil.rmtree(outcome.directory, ignore_errors=True)
 
     def _use_build(self, deployment: Deployment, outcome: BuildOutcome) -> None:
-        deployment.progress = None
         if outcome.outcome == "succeeded":
             try:
                 self.publisher.install_built(deployment, outcome.bundle)
@@ -223,6 +224,14 @@ class Deployer:
             self._set_state(deployment, "serving")
         deployment.reason = f"build {outcome.outcome}: {reason}"
         self._write_status(job.name, deployment.state, deployment.reason, "")
+
+    def _cancel_build(self, deployment: Deployment) -> None:
+        """Call a running or waiting build off, and with it the drop that it was made for."""
+        deployment.building = deployment.progress = None
+        self._builder.cancel(deployment.name)
+        if deployment.arriving is not None:
+            deployment.arriving.path.unlink(missing_ok=True)
+            deployment.arriving = None
 
     def _settle_arriving(self, deployment: Deployment) -> None:
         drop, deployment.arriving = deployment.arriving, None
@@ -277,8 +286,7 @@ class Deployer:
     def rollback(self, name: str, reason: str, to: int | None = None) -> Version:
         """Go back to the previous version, or to `to`; errors as `Publisher.rollback`."""
         deployment = self.find(name)
-        self._builder.cancel(name)
-        deployment.arriving = None
+        self._cancel_build(deployment)
         deployment.probation_ends = None
         version = self.publisher.rollback(deployment, reason, to)
         self._set_state(deployment, "serving", reason)
@@ -287,7 +295,7 @@ class Deployer:
     def unload(self, name: str) -> None:
         """Stop serving a model until `load` or the next drop."""
         deployment = self.find(name)
-        self._builder.cancel(name)
+        self._cancel_build(deployment)
         deployment.slot.close()
         self.deployments[name] = make_deployment(self._context, name, self._on_infer)
         self._set_state(self.deployments[name], "waiting", "unloaded")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeq.config import Config, Sidecar
+from edgeq.daemon.builder import BuildJob
 from edgeq.intake.admit import Admitted
 from edgeq.intake.quarantine import Quarantine
 from edgeq.observe.drift import DriftMonitor, DriftState
@@ -84,13 +85,13 @@ class Deployment:
     method: str = ""  # of the live version
     model_sha256: str = ""  # of the float model behind the live version
     arriving: Admitted | None = None  # a drop that is built before it is served
+    building: BuildJob | None = None  # what is being built; another job's outcome is stale
     progress: dict[str, Any] | None = None  # of the running build
     monitor: DriftMonitor | None = None
     drift: DriftState | None = None
     drift_since: float | None = None
     probation_ends: float | None = None  # time.monotonic()
     recalibrated: float = -float("inf")  # time.monotonic()
-    seen_drops: set[str] = field(default_factory=set)
 
     @property
     def engine(self) -> str:

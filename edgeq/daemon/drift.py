@@ -55,6 +55,8 @@ class DriftWatch:
         config, since = self._context.config, deployment.drift_since
         if since is None or deployment.state != "serving":
             return
+        if self._context.registry.is_pinned(deployment.name):
+            return
         if deployment.since_recalibration_s < config.drift.minimum_interval_s:
             return
         fresh = [row for row in deployment.store.rows() if row.time >= since]
@@ -82,6 +84,7 @@ class DriftWatch:
             metrics.drift_js.labels(name, tensor.tensor).set(tensor.js_distance)
             metrics.drift_wasserstein.labels(name, tensor.tensor).set(tensor.wasserstein_ratio)
             metrics.drift_ks.labels(name, tensor.tensor).set(tensor.ks_ratio)
+            metrics.scale_drift.labels(name, tensor.tensor).set(tensor.scale_ratio)
             metrics.drift_threshold.labels(name, tensor.tensor, "psi").set(tensor.threshold)
             metrics.saturation.labels(name, tensor.tensor, "low").set(tensor.below_ratio)
             metrics.saturation.labels(name, tensor.tensor, "high").set(tensor.above_ratio)

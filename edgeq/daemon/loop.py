@@ -229,7 +229,7 @@ class Daemon:
 
     def _on_progress(self, job: BuildJob, step: dict[str, Any]) -> None:
         deployment = self._deployer.deployments.get(job.name)
-        if deployment is not None:
+        if deployment is not None and deployment.building is job:
             deployment.progress = step
 
     def _on_build_end(self, outcome: BuildOutcome) -> None:
