@@ -24,7 +24,9 @@ def refused(daemon: Daemon, name: str) -> dict:
     reason = json.loads((folder / "reason.json").read_text())
     assert reason["error"] == entry["error"]
     assert reason["hint"]
-    told = json.loads((daemon.models / f"{name}.status.json").read_text())
+    told_path = daemon.models / f"{name}.status.json"
+    daemon.wait("the status file", lambda _: told_path.exists())  # it is written last
+    told = json.loads(told_path.read_text())
     assert told["state"] == "quarantined"
     assert told["reason"] == entry["error"]
     assert name not in status["models"]
