@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = getattr(options, "json", False)
     try:
         code = int(options.run(options))
-        sys.stdout.flush()  # here, where a closed pipe is still an answer and not noise at exit
+        print(
+            end="", flush=True
+        )  # here, where a closed pipe is still an answer and not noise at exit
     except EdgeqError as error:
         return _report(error, as_json=as_json)
     except BrokenPipeError:  # `edgeq history NAME | head`

@@ -21,7 +21,8 @@ from edgeq.calibrate.table import (
 from edgeq.cli.arguments import Subparsers, add_command, add_json, existing_file, read_model
 from edgeq.cli.inputs import SampleFolder, add_model_and_samples, sidecar_of
 from edgeq.cli.output import print_json, print_table, shown_progress
-from edgeq.errors import UsageError
+from edgeq.errors import CalibrationError, UsageError
+from edgeq.quantize.convert import is_quantized
 from edgeq.tflite.model import Model
 
 DROPPED_SHOWN = 5
@@ -65,11 +66,17 @@ def run_calibrate(options: argparse.Namespace) -> int:
     _check_table_name(options.out)
     sidecar = sidecar_of(options.model)
     content = read_model(options.model)
+    model = Model.from_bytes(content)
+    if is_quantized(model):
+        raise CalibrationError(
+            f"{options.model} is INT8 already, with its own scales; calibrating takes a float model",
+            hint="Name the float model it was made from.",
+        )
     source = SampleFolder(content, options.samples, sidecar)
     try:
         with shown_progress(options.progress) as progress:
             collection = collect(
-                Model.from_bytes(content),
+                model,
                 source(),
                 threads=options.threads or 1,
                 progress=lambda done: progress("calibrate", done, 0),
