@@ -69,7 +69,7 @@ def run_calibrate(options: argparse.Namespace) -> int:
     model = Model.from_bytes(content)
     if is_quantized(model):
         raise CalibrationError(
-            f"{options.model} is INT8 already, with its own scales; calibrating takes a float model",
+            f"{options.model} is INT8 already, with scales of its own; a float model is needed",
             hint="Name the float model it was made from.",
         )
     source = SampleFolder(content, options.samples, sidecar)
