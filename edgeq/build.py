@@ -303,6 +303,7 @@ def _verify(work: _Work, reference: Engine, engine: Engine) -> tuple[Verdict, li
         raise GateError(
             f"the INT8 engine was refused: {'; '.join(verdict.reasons)}",
             hint="Add samples like those in the field, or try another --method.",
+            verdict=verdict.as_dict(),
         )
     return verdict, [kept[i] for i in sorted(kept)]
 

@@ -29,6 +29,9 @@ EdgeqError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class EdgeqError(Exception):
     """Base of every error raised on purpose: a message, and one imperative sentence as hint."""
@@ -79,7 +82,13 @@ class EngineError(EdgeqError):
 
 
 class GateError(EdgeqError):
-    """The engine does not agree with the float model on held-out samples."""
+    """The engine does not agree with the float model; `verdict` is what `verdict.json` holds."""
+
+    def __init__(
+        self, message: str, *, hint: str = "", verdict: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.verdict = verdict or {}
 
 
 class BundleError(EdgeqError):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edgeq.engines.table import load_float
+from edgeq.samples.store import Sample, sample_id
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +28,21 @@ def shared() -> Path:
 def digits() -> Path:
     """The folder of digits.tflite, digits_v2.tflite and digits_samples.npz (x, y)."""
     return ROOT / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
+def digits_model(digits: Path) -> bytes:
+    """A small trained model: 'image' [1, 16, 16, 1], pixels 0 to 255 -> scores of ten digits."""
+    return (digits / "digits.tflite").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def digits_samples(digits: Path, digits_model: bytes) -> list[Sample]:
+    """64 images of digits as `digits_model` takes them."""
+    name = load_float(digits_model).inputs[0].name
+    with np.load(digits / "digits_samples.npz") as arrays:
+        inputs = [{name: x[np.newaxis].astype(np.float32)} for x in arrays["x"][:64]]
+    return [Sample(sample_id(given), given) for given in inputs]
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,6 @@ from edgeq.bundle import Bundle, Golden
 from edgeq.calibrate.collect import collect
 from edgeq.calibrate.table import CalibrationTable, histograms_from_npz
 from edgeq.engines.cpu import CpuEngine
-from edgeq.engines.table import load_float
 from edgeq.errors import (
     BundleError,
     CalibrationError,
@@ -24,13 +21,13 @@ from edgeq.errors import (
     StructureError,
 )
 from edgeq.files import sha256_bytes
-from edgeq.observe.drift import DriftMonitor, DriftOptions, DriftReference
+from edgeq.observe.drift import DriftReference
 from edgeq.samples.split import only, split_samples
-from edgeq.samples.store import Sample, sample_id
+from edgeq.samples.store import Sample
 from edgeq.tflite.model import Model
 from edgeq.verify import VerifyOptions
 from tests import tiny
-from tests.shared_models import calibration_samples, shared_tasks
+from tests.build_samples import drawn, from_list, sample
 
 CONTRACT_KEYS = {
     "bundle", "backend", "method", "tensors", "samples", "float_ops", "verdict", "stages",
@@ -39,34 +36,6 @@ BUNDLE_FILES = {
     "float.tflite", "int8.tflite", "calibration.json", "calibration.npz", "verdict.json",
     "golden.npz", "drift.npz",
 }  # fmt: skip
-
-
-def sample(**inputs: tiny.Array) -> Sample:
-    return Sample(sample_id(inputs), inputs)
-
-
-def from_list(samples: list[Sample]) -> Callable[[], Iterator[Sample]]:
-    return lambda: iter(samples)
-
-
-def drawn(count: int, **shapes: tuple[int, ...]) -> list[Sample]:
-    draw = np.random.default_rng(0)
-    return [
-        sample(**{n: draw.normal(size=s).astype(np.float32) for n, s in shapes.items()})
-        for _ in range(count)
-    ]
-
-
-@pytest.fixture(scope="module")
-def digits_model(digits: Path) -> bytes:
-    return (digits / "digits.tflite").read_bytes()
-
-
-@pytest.fixture(scope="module")
-def digits_samples(digits: Path, digits_model: bytes) -> list[Sample]:
-    name = load_float(digits_model).inputs[0].name
-    with np.load(digits / "digits_samples.npz") as arrays:
-        return [sample(**{name: x[np.newaxis].astype(np.float32)}) for x in arrays["x"][:64]]
 
 
 @pytest.fixture(scope="module")
@@ -337,76 +306,3 @@ def test_a_folder_that_is_there_is_refused_before_the_work(digits_model, tmp_pat
 
     with pytest.raises(BundleError, match="already there"):
         build(digits_model, untouched, tmp_path, BuildOptions())
-
-
-# ---- drift, memory, real models
-
-
-def test_drift_is_measured_against_the_live_samples_where_there_are_some(
-    digits_model, digits_samples, tmp_path
-):
-    (name,) = digits_samples[0].inputs
-    dark = [sample(**{name: s.inputs[name] * np.float32(0.5)}) for s in digits_samples]
-
-    def reference(folder: str, live: list[Sample] | None) -> DriftReference:
-        source = from_list(digits_samples)
-        given = None if live is None else from_list(live)
-        options = BuildOptions(method="max")
-        result = build(digits_model, source, tmp_path / folder, options, live=given)
-        return DriftReference.from_npz(result.bundle.read("drift.npz"))
-
-    def is_drift(against: DriftReference) -> bool:
-        monitor = DriftMonitor(against, DriftOptions(window=len(dark)))
-        for frame in dark:
-            monitor.add(frame.inputs)
-        return monitor.check().active
-
-    assert is_drift(reference("bright", None))
-    assert not is_drift(reference("dark", dark))
-
-
-def test_memory_does_not_grow_with_the_number_of_samples(tmp_path):
-    shape = (1, 64, 64, 4)  # 64 KiB a sample
-    content = tiny.one_op_model("RELU", shape).to_bytes()
-
-    def peak(count: int) -> int:
-        draws = [np.random.default_rng(seed) for seed in range(count)]
-        states = [draw.bit_generator.state for draw in draws]
-
-        def source() -> Iterator[Sample]:
-            for draw, state in zip(draws, states, strict=True):
-                draw.bit_generator.state = state
-                yield sample(x=draw.normal(size=shape).astype(np.float32))
-
-        tracemalloc.start()
-        try:
-            build(content, source, tmp_path / str(count), BuildOptions(method="max"))
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    assert peak(96) - peak(24) < 1 << 20  # the samples themselves are 4.5 MiB
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize(
-    "task_id",
-    ["resnet8_cifar10", "vww96", "kws_dscnn", "ad01", "mobilenet_v1_025_224",
-     "ultraface_slim320", "deeplabv3_257"],
-)  # fmt: skip
-def test_a_real_model_builds_and_passes(task_id, shared, tmp_path):
-    task = shared_tasks(shared)[task_id]
-    samples = calibration_samples(shared, task, most=12)
-    content = (shared / "data" / task["model"]).read_bytes()
-    options = BuildOptions(method="entropy")
-    result = build(content, from_list(samples), tmp_path / "b", options)
-    assert result.verdict.passed
-    assert result.float_ops == ()
-    assert Bundle.open(tmp_path / "b").manifest.engine == "cpu-int8"
-
-
-@pytest.mark.shared
-def test_every_shared_float_model_is_among_the_built_ones(shared):
-    built_models = {"resnet8_cifar10", "vww96", "kws_dscnn", "ad01", "mobilenet_v1_025_224",
-                    "ultraface_slim320", "deeplabv3_257"}  # fmt: skip
-    assert set(shared_tasks(shared)) == built_models

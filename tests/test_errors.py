@@ -27,7 +27,8 @@ def _drawn() -> dict[str, str | None]:
 
 
 def _real() -> dict[str, str | None]:
-    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass)]
+    members = inspect.getmembers(errors, inspect.isclass)
+    classes = [c for _, c in members if c.__module__ == errors.__name__]
     return {c.__name__: None if c is EdgeqError else c.__mro__[1].__name__ for c in classes}
 
 

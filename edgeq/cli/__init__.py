@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import edgeq
 from edgeq.cli import box, building, measuring, remote, tables
 from edgeq.cli.output import print_json, printable
-from edgeq.errors import EdgeqError, UsageError
+from edgeq.errors import EdgeqError, GateError, UsageError
 
 __all__ = ["main", "make_parser"]
 
@@ -82,8 +82,9 @@ def _silence_stdout() -> None:
 
 def _report(error: EdgeqError, *, as_json: bool) -> int:
     if as_json:
-        kind = type(error).__name__
-        print_json({"error": error.message, "hint": error.hint, "kind": kind})
+        result = {"error": error.message, "hint": error.hint, "kind": type(error).__name__}
+        verdict = {"verdict": error.verdict} if isinstance(error, GateError) else {}
+        print_json({**result, **verdict})
     print(f"edgeq: {printable(error.message, keep=LINE_BREAK)}", file=sys.stderr)
     if error.hint:
         print(f"hint: {printable(error.hint)}", file=sys.stderr)

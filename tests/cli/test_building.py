@@ -15,6 +15,7 @@ import pytest
 from edgeq.bundle import Bundle
 from edgeq.cli import building
 from edgeq.verify import VerifyOptions
+from tests import tiny
 
 CONTRACT_KEYS = {
     "bundle", "backend", "method", "tensors", "samples", "float_ops", "verdict", "stages",
@@ -80,6 +81,7 @@ def test_keep_shows_why_the_gate_refused(edgeq, quick, tmp_path):
     ran = edgeq(*quick, *gate, "--out", tmp_path / "b", "--keep", keep, "--json")
     assert ran.code == 1
     assert ran.json["kind"] == "GateError"
+    assert ran.json["verdict"] == json.loads((keep / "verdict.json").read_bytes())
     assert json.loads((keep / "verdict.json").read_bytes())["passed"] is False
     assert (keep / "int8.max.tflite").is_file()
     assert not (tmp_path / "b").exists()
@@ -107,7 +109,8 @@ def test_cuda_is_refused_and_not_replaced_by_the_cpu(edgeq, quick, tmp_path):
     ("flag", "value"),
     [("--backend", "tpu"), ("--method", "magic"), ("--threads", "0"), ("--golden", "-1"),
      ("--golden", "two"), ("--held-out-ratio", "0"), ("--held-out-ratio", "1"),
-     ("--agreement", "1.5"), ("--agreement", "nan"), ("--cosine", "-2"), ("--sqnr-db", "inf"),
+     ("--agreement", "1.5"), ("--agreement", "nan"),
+        ("--agreement", "most"), ("--sqnr-db", "much"), ("--cosine", "-2"), ("--sqnr-db", "inf"),
      ("--task", "detection"), ("--progress", "loud")],
 )  # fmt: skip
 def test_an_impossible_value_is_bad_usage(flag, value, edgeq, quick, tmp_path):
@@ -173,6 +176,23 @@ def test_when_no_file_can_be_used_the_reason_is_there_too(edgeq, model, tmp_path
     assert "sample skipped: wrong.npy: an array of shape [3, 3]" in ran.err
     assert "there are 0 samples" in ran.err
     assert "hint: Add samples" in ran.err
+
+
+def test_a_person_is_told_what_was_dropped_and_what_stays_float(edgeq, tmp_path):
+    g = tiny.GraphBuilder({"a": (1, 8)})
+    wave = g.op("SIN", g.inputs, ("wave", (1, 8)))
+    (tmp_path / "m.tflite").write_bytes(g.finish(g.op("RELU", [wave], ("y", (1, 8)))).to_bytes())
+    (tmp_path / "s").mkdir()
+    draw = np.random.default_rng(0)
+    np.savez(tmp_path / "s" / "a.npz", a=draw.normal(size=(20, 8)).astype(np.float32))
+    np.save(tmp_path / "s" / "b.npy", np.full((1, 8), np.inf, np.float32))
+    ran = edgeq(
+        "build", tmp_path / "m.tflite", "--samples", tmp_path / "s", "--out", tmp_path / "b"
+    )
+    assert ran.code == 0
+    assert "20 used, 1 dropped" in ran.out
+    assert "an input holds NaN or infinity" in ran.out
+    assert "float ops 1\n          0 SIN: " in ran.out
 
 
 def test_live_samples_do_not_hide_what_was_skipped(edgeq, model, samples, tmp_path):
