@@ -238,7 +238,7 @@ def test_too_few_reference_frames_never_alarm():
 
 
 def test_a_large_input_is_thinned_without_losing_a_channel():
-    values = np.zeros((1, 224, 224, 3), np.float32)
+    values = np.zeros((1, 128, 128, 3), np.float32)
     values[..., 1] = 1.0  # a stride of 3 would only ever see one channel
     reference = reference_of([{"x": values}] * 4).tensors["x"]
     assert reference.counts.sum(axis=1).max() <= VALUES_PER_FRAME
