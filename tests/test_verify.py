@@ -206,9 +206,9 @@ def test_an_engine_that_agrees_passes():
 
 
 def test_a_few_disagreements_that_chance_explains_pass():
-    verdict = judge(scores_of, wrong_from(18))
+    verdict = judge(scores_of, wrong_from(17))
     assert verdict.passed
-    assert verdict.agreement == 0.9
+    assert verdict.agreement == 0.85 < verdict.thresholds.agreement
 
 
 def test_too_many_disagreements_are_refused_with_both_shares():
