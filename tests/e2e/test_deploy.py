@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tritonclient.utils import InferenceServerException
 
 from edgeq.errors import DaemonError
 from edgeq.tflite.runtime import Runner

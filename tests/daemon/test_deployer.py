@@ -1,0 +1,256 @@
+"""The life of a model, step by step, with real builds and no threads but theirs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeq.daemon import publisher
+from edgeq.daemon.drift import DriftWatch
+from edgeq.engines.cpu import CpuEngine
+from edgeq.errors import EngineError, RegistryError, SwapError, UnavailableError
+from tests.daemon.conftest import House
+
+IMAGES = 60
+
+
+@pytest.fixture(scope="module")
+def images(digits: Path) -> list[dict[str, np.ndarray]]:
+    stack = np.load(digits / "digits_samples.npz")["x"][:IMAGES].astype(np.float32)
+    return [{"image": image[None]} for image in stack]
+
+
+def fill(house: House, images: list[dict[str, np.ndarray]], name: str = "digits") -> None:
+    for image in images:
+        house.deployer.deployments[name].store.add(image)
+
+
+def build_int8(house: House, digits: Path, images: list[dict[str, np.ndarray]]) -> Any:
+    deployment = house.drop(digits / "digits.tflite")
+    fill(house, images)
+    house.deployer.consider_build(deployment, "samples")
+    assert house.finish_build().outcome == "succeeded"
+    assert deployment.engine == "cpu-int8"
+    return deployment
+
+
+def states(house: House, name: str = "digits") -> list[str]:
+    return [version.state for version in house.context.registry.versions(name)]
+
+
+def test_a_drop_serves_as_float_and_waits_for_samples(house, digits, images):
+    deployment = house.drop(digits / "digits.tflite")
+    assert (deployment.engine, deployment.state) == ("float", "serving")
+    fill(house, images[:19])
+    house.deployer.consider_build(deployment, "samples")
+    assert not house.builder.is_pending("digits")
+    fill(house, images[19:21])
+    house.deployer.consider_build(deployment, "samples")
+    assert house.builder.is_pending("digits")
+    assert deployment.state == "building"
+
+
+def test_probation_ends_well_or_takes_the_version_back(house, digits, images, monkeypatch):
+    deployment = build_int8(house, digits, images)
+    assert deployment.state == "probation"
+    house.deployer.check_probation(deployment)
+    assert deployment.state == "probation"
+    time.sleep(0.6)
+    house.deployer.check_probation(deployment)
+    assert deployment.state == "serving"
+
+    class Failing(CpuEngine):
+        """Proves itself, then fails in service."""
+
+        answers = 0
+
+        def infer(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+            self.answers += 1
+            if self.answers > 20:
+                raise EngineError("the device is gone")
+            return super().infer(inputs)
+
+    def load(bundle: Any, threads: int) -> Any:
+        return Failing(bundle.read("int8.tflite"), "cpu-int8", threads=threads)
+
+    monkeypatch.setattr(publisher, "load_engine", load)
+    house.deployer.recalibrate(deployment, "request")
+    house.finish_build()
+    assert deployment.version == "3"
+    for _ in range(30):
+        future = deployment.slot.submit(images[0], timeout_s=5)
+        failed = future.exception(timeout=5)
+    assert isinstance(failed, EngineError)
+    monkeypatch.undo()
+    house.deployer.check_probation(deployment)
+    assert deployment.version == "2"
+    assert states(house) == ["rolled_back", "committed", "retired"]
+    page = house.context.metrics.page().decode()
+    assert 'edgeq_swaps_total{model="digits",outcome="rolled_back"} 1.0' in page
+
+
+def test_a_gate_that_refuses_leaves_float_and_is_not_tried_again(house, digits, images):
+    sidecar = house.context.config.models_dir / "digits.yaml"
+    sidecar.write_text("task: regression\ngate: {sqnr_db: 150}\n")
+    deployment = house.drop(digits / "digits.tflite")
+    fill(house, images)
+    house.deployer.consider_build(deployment, "samples")
+    outcome = house.finish_build()
+    assert outcome.outcome == "rejected"
+    assert (deployment.engine, deployment.state) == ("float", "serving")
+    assert "150.0 dB" in deployment.reason
+    house.deployer.consider_build(deployment, "samples")
+    assert not house.builder.is_pending("digits")
+    assert 'edgeq_builds_total{model="digits",outcome="rejected"} 1.0' in (
+        house.context.metrics.page().decode()
+    )
+
+
+def test_a_new_drop_whose_build_is_refused_is_served_as_float(house, digits, images):
+    deployment = build_int8(house, digits, images)
+    sidecar = house.context.config.models_dir / "digits.yaml"
+    sidecar.write_text("task: regression\ngate: {sqnr_db: 150}\n")
+    house.drop(digits / "digits_v2.tflite")
+    assert deployment.engine == "cpu-int8"  # the old one, until it is decided
+    assert house.finish_build().outcome == "rejected"
+    assert deployment.engine == "float"
+    assert deployment.version == "3"
+
+
+def test_the_outcome_of_a_build_that_was_called_off_is_ignored(house, digits, images):
+    deployment = build_int8(house, digits, images)
+    house.deployer.recalibrate(deployment, "request")
+    outcome = house.ended.get(timeout=60)
+    assert outcome.outcome == "succeeded"
+    house.deployer.rollback("digits", "asked for")
+    house.deployer.build_ended(outcome)
+    assert (deployment.version, deployment.engine) == ("1", "float")
+    assert not outcome.directory.exists()
+
+
+def test_a_rollback_needs_a_version_that_has_served(house, digits, images):
+    deployment = house.drop(digits / "digits.tflite")
+    with pytest.raises(RegistryError):
+        house.deployer.rollback("digits", "asked for")
+    assert deployment.version == "1"
+
+
+def test_a_bundle_that_was_altered_is_passed_over_at_the_next_start(house, digits, images):
+    build_int8(house, digits, images)
+    damaged = house.context.paths.bundle("digits", 2) / "int8.tflite"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    house.deployer.close()
+    house.deployer.deployments.clear()
+    house.deployer.restore()
+    deployment = house.deployer.deployments["digits"]
+    assert (deployment.version, deployment.engine) == ("1", "float")
+    assert states(house) == ["rolled_back", "committed"]
+
+
+def test_a_model_without_any_sound_bundle_fails_alone(house, digits, images):
+    house.drop(digits / "digits.tflite")
+    house.drop(digits / "digits_v2.tflite", "other")
+    for version in house.context.registry.versions("digits"):
+        (house.context.paths.bundle("digits", version.version) / "manifest.json").unlink()
+    house.deployer.close()
+    house.deployer.deployments.clear()
+    house.deployer.restore()
+    assert house.deployer.deployments["digits"].state == "failed"
+    assert house.deployer.deployments["other"].state == "serving"
+    with pytest.raises(UnavailableError):
+        house.deployer.deployments["digits"].slot.submit(images[0])
+
+
+def test_a_registry_that_cannot_be_written_keeps_the_old_version(
+    house, digits, images, monkeypatch
+):
+    deployment = house.drop(digits / "digits.tflite")
+
+    def refuse(*_: Any) -> None:
+        raise RegistryError("the disk is full")
+
+    monkeypatch.setattr(house.context.registry, "commit", refuse)
+    house.drop(digits / "digits_v2.tflite")
+    assert deployment.version == "1"
+
+
+def test_unload_stops_and_load_starts_serving(house, digits):
+    house.drop(digits / "digits.tflite")
+    house.deployer.unload("digits")
+    assert house.deployer.deployments["digits"].slot.live is None
+    house.deployer.load("digits")
+    assert house.deployer.deployments["digits"].version == "1"
+    for version in house.context.registry.versions("digits"):
+        (house.context.paths.bundle("digits", version.version) / "manifest.json").unlink()
+    house.deployer.unload("digits")
+    with pytest.raises(SwapError):
+        house.deployer.load("digits")
+
+
+def test_a_removed_drop_goes_on_or_stops_as_configured(house, digits):
+    house.drop(digits / "digits.tflite")
+    house.deployer.removed("digits")
+    assert house.deployer.deployments["digits"].version == "1"
+    house.context.config = house.context.config.model_copy(update={"on_remove": "unload"})
+    house.deployer.removed("digits")
+    assert house.deployer.deployments["digits"].slot.live is None
+    house.deployer.removed("never heard of")
+
+
+def test_only_the_newest_bundles_are_kept(house, digits):
+    for number in range(8):
+        house.drop(digits / ("digits_v2.tflite" if number % 2 else "digits.tflite"))
+        for sha256 in {v.model_sha256 for v in house.context.registry.versions("digits")}:
+            house.context.registry.forget_drop("digits", sha256)
+    kept = sorted(p.name for p in (house.context.paths.state / "bundles/digits").iterdir())
+    assert kept == ["4", "5", "6", "7", "8"]
+    assert len(house.context.registry.versions("digits")) == 5
+
+
+def test_drift_recalibrates_on_frames_of_the_new_kind_and_then_ends(house, digits, images):
+    deployment = build_int8(house, digits, images)
+    time.sleep(0.6)
+    house.deployer.check_probation(deployment)
+    watch = DriftWatch(house.context, house.deployer)
+    dark = [{"image": image["image"] * 0.3 + n * 1e-3} for n, image in enumerate(images)]
+    for image in dark:
+        deployment.monitor.add(image)
+    watch.check(deployment)
+    assert deployment.drift.active
+    assert "lower" in deployment.drift.reason
+    assert not house.builder.is_pending("digits")  # no frame of the new kind is stored yet
+    for image in dark:
+        deployment.store.add(image)
+    time.sleep(0.002)
+    watch.check(deployment)
+    assert house.finish_build().outcome == "succeeded"
+    for image in dark:
+        deployment.monitor.add(image)
+    time.sleep(0.002)
+    watch.check(deployment)
+    assert not deployment.drift.active
+    page = house.context.metrics.page().decode()
+    assert 'edgeq_recalibrations_total{model="digits",outcome="succeeded"} 1.0' in page
+    assert 'edgeq_drift_active{model="digits"} 0.0' in page
+
+
+def test_a_pinned_model_is_not_recalibrated_by_drift(house, digits, images):
+    deployment = build_int8(house, digits, images)
+    time.sleep(0.6)
+    house.deployer.check_probation(deployment)
+    house.context.registry.pin("digits")
+    watch = DriftWatch(house.context, house.deployer)
+    for n, image in enumerate(images):
+        dark = {"image": image["image"] * 0.3 + n * 1e-3}
+        deployment.monitor.add(dark)
+        deployment.store.add(dark)
+    for _ in range(3):
+        time.sleep(0.002)
+        watch.check(deployment)
+    assert deployment.drift.active
+    assert not house.builder.is_pending("digits")
