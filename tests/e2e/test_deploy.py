@@ -139,10 +139,7 @@ def test_a_stop_answers_the_requests_inside(daemon: Daemon, digits: Path, images
             was_stopping = stopping.is_set()
             try:
                 infer(client, "digits", "image", images[:1], "scores")
-            except (
-                OSError,
-                InferenceServerException,
-            ) as error:  # refused after the stop is fine, cut off before is not
+            except Exception as error:  # noqa: BLE001 - each client library has its own
                 if not was_stopping:
                     failures.append(repr(error))
                 return
