@@ -29,7 +29,7 @@ order of reading; the first line of each says what goes in and what comes out.
     engines/      INT8 model -> Engine
                       base table cpu latency
     quantize/     float model + CalibrationTable -> INT8 model (.tflite)
-                      convert sensitivity prepare plan scheme sharing affine
+                      convert refine sensitivity prepare plan scheme sharing affine
                       compact
     calibrate/    float model + samples -> CalibrationTable
                       collect screen histogram methods entropy table archive
@@ -37,7 +37,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       store reservoir split decode image npz
     bundle.py     the directory that a build hands over
     tflite/       the model language every stage speaks: the TFLite flatbuffer
-                      model names tap runtime structure flatbuffer schema schema_tables
+                      model names tap part runtime structure flatbuffer schema schema_tables
                   -- beneath everything --
     log.py        records -> lines for people, machines and the journal
     files.py      atomic write, fsync, digest, move

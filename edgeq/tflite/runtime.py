@@ -164,7 +164,7 @@ class Runner:
             raise InvalidRequestError(
                 f"input {spec.name!r} has type {value.dtype}; the model takes {spec.dtype}"
             )
-        return np.ascontiguousarray(value)
+        return np.asarray(value, order="C")  # ascontiguousarray would make a scalar a vector
 
     def close(self) -> None:
         """Free the interpreter; the runner must not be used afterwards."""

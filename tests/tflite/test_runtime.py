@@ -62,6 +62,12 @@ def test_results_are_copies(runner: Runner) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
+def test_a_scalar_stays_a_scalar() -> None:
+    runner = Runner(tiny.one_op_model("RELU", ()).to_bytes())
+    (result,) = runner.run({"x": np.array(-2, np.float32)}).values()
+    assert result.shape == ()
+
+
 def test_inputs_may_lie_anyhow_in_memory(runner: Runner) -> None:
     image = tiny.tiny_inputs()["image"]
     expected = runner.run({"image": image})["scores"]
