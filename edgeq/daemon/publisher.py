@@ -6,8 +6,10 @@ import functools
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import edgeq
 from edgeq import files
@@ -246,7 +248,7 @@ def make_golden(engine: Engine) -> Golden:
     return Golden(inputs, tuple(engine.infer(given) for given in inputs))
 
 
-def _random(spec: TensorSpec, draw: np.random.Generator) -> np.ndarray:
+def _random(spec: TensorSpec, draw: np.random.Generator) -> npt.NDArray[Any]:
     shape = [max(1, extent) for extent in spec.shape]
     if spec.dtype.kind == "f":
         return draw.random(shape).astype(spec.dtype)

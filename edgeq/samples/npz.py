@@ -146,7 +146,7 @@ def encode(arrays: Mapping[str, Array]) -> bytes:
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(arrays):
             member = io.BytesIO()
-            np.lib.format.write_array(member, np.asarray(arrays[name]), allow_pickle=False)
+            np.lib.format.write_array(member, np.asarray(arrays[name]), allow_pickle=False)  # type: ignore[no-untyped-call, unused-ignore]
             archive.writestr(zipfile.ZipInfo(member_name(name), _EPOCH), member.getbuffer())
     return content.getvalue()
 
