@@ -20,7 +20,7 @@ order of reading; the first line of each says what goes in and what comes out.
     intake/       drop folder -> admitted model, or quarantine
                       watch names admit content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
-                      metrics drift divergence page
+                      metrics stages drift divergence page
     swap/         Slot: load, warm, self-check, switch, drain; probation
                       slot pool probation
     verify.py     float model, Engine, held-out samples -> Verdict
@@ -37,7 +37,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       store reservoir split decode image npz
     bundle.py     the directory that a build hands over
     tflite/       the model language every stage speaks: the TFLite flatbuffer
-                      model names tap part runtime structure flatbuffer schema schema_tables
+                      model names tap logits part runtime structure flatbuffer schema schema_tables
                   -- beneath everything --
     log.py        records -> lines for people, machines and the journal
     files.py      atomic write, fsync, digest, move

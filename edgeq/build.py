@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +20,29 @@ from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
 from edgeq.calibrate.collect import Collection, Dropped, collect
 from edgeq.calibrate.table import CalibrationTable, histograms_to_npz
 from edgeq.engines import latency
-from edgeq.engines.base import Engine
+from edgeq.engines.base import Engine, EngineKind
 from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.table import choose_backend, load_float
-from edgeq.errors import BundleError, GateError, QuantizeError
+from edgeq.errors import BundleError, EngineError, GateError, InvalidRequestError, QuantizeError
 from edgeq.files import sha256_bytes
 from edgeq.observe.drift import DriftReference
+from edgeq.observe.stages import Progress, Stages
 from edgeq.quantize.convert import FloatOp, Quantized, is_quantized, quantize
+from edgeq.quantize.refine import correct_biases, correction_samples
 from edgeq.samples.split import SampleSource, Split, only, split_samples
 from edgeq.samples.store import Sample
+from edgeq.tflite.logits import before_softmax
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import runtime_version
 from edgeq.tflite.structure import check_structure
 from edgeq.verify import Verdict, VerifyOptions, rank, verify
 
 Inputs = dict[str, npt.NDArray[Any]]
-Progress = Callable[[str, int, int], None]  # stage, done, total (0 where unknown)
 Keep = Callable[[str, bytes], None]  # file name, content
 
 AUTO_METHODS = ("entropy", "percentile", "mse", "max")  # in order of preference
 AS_IS = "as-is"  # the method of a model that arrived as INT8, with its own scales
+BIAS_CORRECTION = "bias_correction"
 LATENCY_INPUTS = 4
 UNUSABLE = "an input holds NaN or infinity"
 
@@ -54,6 +57,7 @@ class BuildOptions:
     threads: int = 1
     held_out_ratio: float = 0.25
     golden: int = 4
+    refine: bool = True
     verify: VerifyOptions = field(default_factory=VerifyOptions)
 
 
@@ -69,6 +73,8 @@ class BuildResult:
     dropped: tuple[Dropped, ...]
     float_ops: tuple[FloatOp, ...]
     candidates: Mapping[str, float]  # method -> SQNR in dB, where there was a choice
+    refined: tuple[str, ...]  # the refinements that were kept
+    refined_db: float  # what they are worth on the samples that chose the method
     verdict: Verdict
     latency: tuple[latency.Latency, ...]
     stages: Mapping[str, float]
@@ -84,38 +90,12 @@ class BuildResult:
             "dropped": [asdict(sample) for sample in self.dropped],
             "float_ops": [asdict(op) for op in self.float_ops],
             "candidates": dict(self.candidates),
+            "refined": list(self.refined),
+            "refined_db": self.refined_db,
             "verdict": self.verdict.as_dict(),
             "latency": [asdict(figure) for figure in self.latency],
             "stages": dict(self.stages),
         }
-
-
-class Stages:
-    """Names the running stage to `progress` and keeps how long each took."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.seconds: dict[str, float] = {}
-        self._progress = progress
-        self._name = ""
-        self._total = 0
-        self._started = 0.0
-
-    def begin(self, name: str, total: int = 0) -> None:
-        """End the running stage and start the next."""
-        self.end()
-        self._name, self._total, self._started = name, total, time.perf_counter()
-        self.tick(0)
-
-    def end(self) -> None:
-        """End the running stage."""
-        if self._name:
-            self.seconds[self._name] = round(time.perf_counter() - self._started, 4)
-        self._name = ""
-
-    def tick(self, done: int) -> None:
-        """Report `done` of the stage's total."""
-        if self._progress is not None:
-            self._progress(self._name, done, self._total)
 
 
 def build(
@@ -175,6 +155,8 @@ def build(
         dropped=(*(Dropped(i, UNUSABLE) for i in split.unusable), *made.dropped),
         float_ops=made.float_ops,
         candidates=made.candidates,
+        refined=made.refined,
+        refined_db=made.refined_db,
         verdict=verdict,
         latency=tuple(figures),
         stages=stages.seconds,
@@ -223,6 +205,8 @@ class _Made:
     candidates: Mapping[str, float]
     float_ops: tuple[FloatOp, ...]
     dropped: tuple[Dropped, ...]
+    refined: tuple[str, ...] = ()
+    refined_db: float = 0.0
 
 
 def _reference(model: Model, content: bytes, options: BuildOptions) -> Engine:
@@ -245,14 +229,17 @@ def _quantize(work: _Work) -> _Made:
     methods = AUTO_METHODS if options.method == "auto" else (options.method,)
     tables = {m: calibration_table(work.content, collection, m) for m in methods}
     quantized = {m: _quantized(work.model, table) for m, table in tables.items()}
-    contents = {m: q.model.to_bytes() for m, q in quantized.items()}
     for method in methods:
         work.keep(f"calibration.{method}.json", tables[method].to_json())
-        work.keep(f"int8.{method}.tflite", contents[method])
-    scores = _select(work, contents) if len(methods) > 1 else {}
+        work.keep(f"int8.{method}.tflite", quantized[method].model.to_bytes())
+    forms = {method: q.model for method, q in quantized.items()}
+    scores: dict[str, float] = {}
+    if len(methods) > 1:
+        stages.begin("select", len(work.split.select))
+        scores = _scores(work, forms, stages.tick)
     best = max(scores, key=lambda m: scores[m]) if scores else methods[0]
-    return _Made(
-        int8=contents[best],
+    made = _Made(
+        int8=forms[best].to_bytes(),
         table=tables[best],
         histograms=histograms,
         method=best,
@@ -260,6 +247,30 @@ def _quantize(work: _Work) -> _Made:
         float_ops=quantized[best].float_ops,
         dropped=collection.dropped,
     )
+    return _refine(work, made, forms[best]) if options.refine else made
+
+
+def _refine(work: _Work, made: _Made, int8: Model) -> _Made:
+    """Correct the biases; keep that only where it brings the model closer to float."""
+    stages = work.stages
+    stages.begin("refine", len(int8.operators))
+    usable = sorted(work.split.fit - {sample.id for sample in made.dropped})
+    chosen = frozenset(usable[: correction_samples(int8)])
+    samples = {sample.id: sample.inputs for sample in only(work.source, chosen)}
+    inputs = [samples[i] for i in sorted(samples)]
+    try:
+        corrected = correct_biases(
+            work.model, int8, inputs, threads=work.options.threads, progress=stages.tick
+        )
+    except (EngineError, InvalidRequestError):  # not op by op, or not with samples of many shapes
+        return made
+    if corrected is None:
+        return made
+    scores = _scores(work, {"": int8, BIAS_CORRECTION: corrected})
+    gained = round(scores[BIAS_CORRECTION] - scores[""], 3) if scores else 0.0
+    if gained <= 0:
+        return made
+    return replace(made, int8=corrected.to_bytes(), refined=(BIAS_CORRECTION,), refined_db=gained)
 
 
 def _quantized(model: Model, table: CalibrationTable) -> Quantized:
@@ -274,21 +285,22 @@ def _quantized(model: Model, table: CalibrationTable) -> Quantized:
     return quantized
 
 
-def _select(work: _Work, candidates: Mapping[str, bytes]) -> dict[str, float]:
-    """Return each candidate's fidelity to float; nothing where the samples are gone."""
-    stages, threads = work.stages, work.options.threads
-    stages.begin("select", len(work.split.select))
-    with contextlib.ExitStack() as opened:
+def _scores(
+    work: _Work, forms: Mapping[str, Model], tick: Callable[[int], None] | None = None
+) -> dict[str, float]:
+    """Return each INT8 form's fidelity to float; nothing where the samples are gone."""
+    threads = work.options.threads
+    (reference, *opened), logits = before_softmax([work.model, *forms.values()])
+    with contextlib.ExitStack() as engines:
 
-        def load(engine: Engine) -> Engine:
-            return opened.enter_context(contextlib.closing(engine))
+        def load(model: Model, kind: EngineKind) -> Engine:
+            engine = CpuEngine(model.to_bytes(), kind, threads=threads)
+            return engines.enter_context(contextlib.closing(engine))
 
-        reference = load(load_float(work.content, threads=threads))
-        engines = {
-            m: load(CpuEngine(c, "cpu-int8", threads=threads)) for m, c in candidates.items()
-        }
+        candidates = {n: load(m, "cpu-int8") for n, m in zip(forms, opened, strict=True)}
         samples = only(work.source, work.split.select)
-        return rank(reference.infer, engines, samples, stages.tick)
+        infer = load(reference, "float").infer
+        return rank(infer, candidates, samples, tick, logits)
 
 
 def _verify(work: _Work, reference: Engine, engine: Engine) -> tuple[Verdict, list[Inputs]]:
@@ -364,4 +376,5 @@ def _manifest(work: _Work, made: _Made, backend: str) -> Manifest:
         edgeq=edgeq.__version__,
         created=time.time(),
         float_ops=tuple(asdict(op) for op in made.float_ops),
+        refined=made.refined,
     )

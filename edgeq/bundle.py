@@ -55,6 +55,7 @@ class Manifest:
     edgeq: str
     created: float = field(default_factory=time.time)  # seconds since the epoch
     float_ops: tuple[dict[str, Any], ...] = ()
+    refined: tuple[str, ...] = ()  # the refinements that were kept, e.g. 'bias_correction'
     format: int = FORMAT
     files: Mapping[str, FileEntry] = field(default_factory=dict)
 
@@ -76,7 +77,9 @@ class Manifest:
             _check_format(values.get("format"))
             entries = {name: FileEntry(**entry) for name, entry in values["files"].items()}
             own = {key: values[key] for key in (f.name for f in fields(cls)) if key in values}
-            return cls(**{**own, "files": entries, "float_ops": tuple(values["float_ops"])})
+            own["float_ops"] = tuple(values["float_ops"])
+            own["refined"] = tuple(values.get("refined", ()))  # older bundles have none
+            return cls(**{**own, "files": entries})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BundleError(f"{MANIFEST} is damaged: {error}", hint=BUILD_AGAIN) from error
 

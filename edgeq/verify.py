@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -182,23 +182,34 @@ def rank(
     candidates: Mapping[str, Engine],
     samples: Iterable[Sample],
     progress: Callable[[int], None] | None = None,
+    logits: Collection[str] = (),
 ) -> dict[str, float]:
-    """Return each candidate's SQNR in dB on its worst output; nothing without a sample."""
+    """Return each candidate's SQNR in dB on its worst output; nothing without a sample.
+
+    Of the outputs in `logits`, what all classes have in common is left out: a softmax ignores it.
+    """
     distances = {
         name: [OutputComparison(spec.name, "regression") for spec in engine.outputs]
         for name, engine in candidates.items()
     }
     count = 0
     for count, sample in enumerate(samples, 1):
-        expected = reference(sample.inputs)
+        expected = _centered(reference(sample.inputs), logits)
         for name, engine in candidates.items():
-            given = engine.infer(sample.inputs)
+            given = _centered(engine.infer(sample.inputs), logits)
             for comparison in distances[name]:
                 comparison.add(expected[comparison.name], given[comparison.name])
         if progress is not None:
             progress(count)
     worst = {n: min(c.fidelity().sqnr_db for c in several) for n, several in distances.items()}
     return {name: round(sqnr_db, 3) for name, sqnr_db in worst.items()} if count else {}
+
+
+def _centered(outputs: Mapping[str, Array], logits: Collection[str]) -> dict[str, Array]:
+    return {
+        name: values - values.mean(axis=-1, keepdims=True) if name in logits else values
+        for name, values in outputs.items()
+    }
 
 
 def _objections(output: OutputFidelity, options: VerifyOptions, samples: int) -> list[str]:

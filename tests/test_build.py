@@ -31,6 +31,7 @@ from tests.build_samples import drawn, from_list, sample
 
 CONTRACT_KEYS = {
     "bundle", "backend", "method", "tensors", "samples", "float_ops", "verdict", "stages",
+    "refined", "refined_db",
 }  # fmt: skip
 BUNDLE_FILES = {
     "float.tflite", "int8.tflite", "calibration.json", "calibration.npz", "verdict.json",
@@ -91,7 +92,8 @@ def test_the_json_result_has_the_keys_that_others_rely_on(built):
     )
     assert all(seconds >= 0 for seconds in result["stages"].values())
     assert list(result["stages"]) == [
-        "read", "calibrate", "quantize", "select", "engine", "verify", "latency", "bundle",
+        "read", "calibrate", "quantize", "select", "refine", "engine", "verify", "latency",
+        "bundle",
     ]  # fmt: skip
 
 
@@ -122,7 +124,7 @@ def test_progress_names_every_stage_and_never_goes_back(digits_model, digits_sam
 def test_keep_gets_every_candidate_s_model_and_table(digits_model, digits_samples, tmp_path):
     kept: dict[str, bytes] = {}
     result = build(
-        digits_model, from_list(digits_samples), tmp_path / "b", BuildOptions(),
+        digits_model, from_list(digits_samples), tmp_path / "b", BuildOptions(refine=False),
         keep=kept.__setitem__,
     )  # fmt: skip
     assert set(kept) >= BUNDLE_FILES | {f"int8.{method}.tflite" for method in AUTO_METHODS}

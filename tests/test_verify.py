@@ -319,5 +319,17 @@ def test_candidates_are_ranked_by_their_worst_output():
     assert scores == {"exact": LIMIT_DB, "half": 20.0}
 
 
+def test_what_all_logits_have_in_common_is_no_error():
+    """A softmax gives the same for them."""
+    samples = [Sample("a", {"x": floats(1)})]
+
+    def reference(_: Mapping[str, Any]) -> dict[str, Any]:
+        return {"logits": floats(3, 1, 2)}
+
+    moved = FakeEngine(lambda _: {"logits": floats(8, 6, 7)}, "logits")
+    assert rank(reference, {"moved": moved}, samples, logits={"logits"}) == {"moved": LIMIT_DB}
+    assert rank(reference, {"moved": moved}, samples)["moved"] < 0
+
+
 def test_without_samples_nothing_is_ranked():
     assert rank(scores_of, {"a": FakeEngine(scores_of)}, []) == {}

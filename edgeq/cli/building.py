@@ -48,6 +48,10 @@ def register(commands: Subparsers) -> None:
         help="keep every file of the build there, also of one that the gate refuses",
     )  # fmt: skip
     parser.add_argument("--name", help="the model's name (default: the file's)")
+    parser.add_argument(
+        "--no-refine", action="store_false", dest="refine", default=None,
+        help="leave the INT8 biases as rounding makes them",
+    )  # fmt: skip
     parser.add_argument("--held-out-ratio", type=_part, help="share of samples for the gate")
     parser.add_argument("--task", choices=("auto", "classification", "regression"))
     parser.add_argument("--agreement", type=share, help="gate: least top-1 agreement")
@@ -106,6 +110,7 @@ def _build_options(options: argparse.Namespace, sidecar: Sidecar) -> BuildOption
         threads=options.threads or config.build.threads,
         held_out_ratio=options.held_out_ratio or config.samples.held_out_ratio,
         golden=gate.pop("golden"),
+        refine=config.build.refine if options.refine is None else options.refine,
         verify=VerifyOptions(**gate, task=options.task or sidecar.task),
     )
 
@@ -122,6 +127,8 @@ def _print_build(result: BuildResult) -> None:
     verdict = result.verdict
     print(f"bundle    {result.bundle.directory}")
     print(f"engine    {result.bundle.manifest.engine}, ranges by {result.method}")
+    if result.refined:
+        print(f"refined   {', '.join(result.refined)}: {result.refined_db:+.1f} dB")
     print(f"samples   {result.samples} used, {len(result.dropped)} dropped")
     for dropped in result.dropped[:DROPPED_SHOWN]:
         print(f"          {dropped.id[:12]}: {printable(dropped.reason)}")

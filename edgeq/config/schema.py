@@ -137,6 +137,9 @@ class Build(Section):
         default="auto", description="which engine to build"
     )
     method: Method = Field(default="auto", description="how clipping ranges are chosen")
+    refine: Annotated[bool, Strict()] = Field(
+        default=True, description="correct the INT8 biases where that measures better"
+    )
     threads: Count = Field(default=1, description="CPU threads of a build")
     nice: Annotated[int, Strict(), Field(ge=0, le=19)] = Field(
         default=10,

@@ -182,6 +182,7 @@ class Deployer:
             **({"--live-samples": live_samples} if live_samples else {}),
         }
         flags = [text for flag, value in arguments.items() for text in (flag, str(value))]
+        flags += [] if config.build.refine else ["--no-refine"]
         limits = config.build
         self._builder.limits = BuildLimits(
             limits.nice, limits.memory_bytes, limits.timeout_s, limits.threads

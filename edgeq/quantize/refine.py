@@ -33,12 +33,15 @@ Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array]
 
 MAX_SAMPLES = 64
-MAX_VALUES = 1 << 28  # activations of all samples together: they are held in memory, and take time
+MAX_VALUES = 1 << 27  # activations of all samples together: they are held in memory, and take time
 LEAST_INSIDE = 0.1  # a channel that is clipped nearly always says little about its bias
 
 
 def correction_samples(int8: Model) -> int:
-    """Return how many samples a correction of this model should take."""
+    """Return how many samples a correction of this model should take; 0 where it has no layer."""
+    rules = (RULES.get(int8.op_name(operator)) for operator in int8.operators)
+    if not any(rule is not None and rule.weights is not None for rule in rules):
+        return 0
     sizes = (math.prod(max(n, 1) for n in int8.shape(t)) for t in int8.producers())
     return max(1, min(MAX_SAMPLES, MAX_VALUES // max(sum(sizes), 1)))
 

@@ -254,6 +254,17 @@ def test_options_come_from_command_line_then_sidecar_then_configuration(
     assert options.verify == VerifyOptions(agreement=0.5, cosine=0.8, task="regression")
 
 
+def test_refinement_can_be_switched_off_by_file_and_by_flag(
+    edgeq, monkeypatch, model, samples, tmp_path
+):
+    given = (model, "--samples", samples)
+    assert options_of(edgeq, monkeypatch, *given).refine is True
+    assert options_of(edgeq, monkeypatch, *given, "--no-refine").refine is False
+    config = tmp_path / "edgeq.yaml"
+    config.write_text("build: {refine: false}\n")
+    assert options_of(edgeq, monkeypatch, *given, "--config", config).refine is False
+
+
 def test_the_environment_overrides_the_configuration(edgeq, monkeypatch, model, samples):
     monkeypatch.setenv("EDGEQ_BUILD_METHOD", "mse")
     monkeypatch.setenv("EDGEQ_TOKEN", "for the client, and no key of the configuration")

@@ -55,6 +55,20 @@ def test_a_drop_serves_as_float_and_waits_for_samples(house, digits, images):
     assert deployment.state == "building"
 
 
+def test_a_configuration_without_refinement_reaches_the_child(house, digits, images):
+    deployment = house.drop(digits / "digits.tflite")
+    fill(house, images)
+    house.deployer.consider_build(deployment, "samples")
+    assert "--no-refine" not in deployment.building.arguments
+    assert "refine" in house.finish_build().result["stages"]
+    house.context.config = house.context.config.model_copy(
+        update={"build": house.context.config.build.model_copy(update={"refine": False})}
+    )
+    house.deployer.recalibrate(deployment, "request")
+    assert "--no-refine" in deployment.building.arguments
+    assert "refine" not in house.finish_build().result["stages"]
+
+
 def test_probation_ends_well_or_takes_the_version_back(house, digits, images, monkeypatch):
     deployment = build_int8(house, digits, images)
     assert deployment.state == "probation"

@@ -10,6 +10,7 @@ from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
 from edgeq.tflite.schema import schema
 from tests import tiny
+from tests.biases import with_moved_biases
 from tests.quantize.minmax import minmax_table
 from tests.shared_models import calibration_samples, shared_tasks
 
@@ -39,17 +40,6 @@ def dense_samples(count: int = 64) -> list[dict[str, tiny.Array]]:
     return [{"x": draw.uniform(0, 1, (1, 8)).astype(np.float32)} for _ in range(count)]
 
 
-def with_shifted_bias(int8: Model, by: float) -> Model:
-    """The model with an error of the same size in every int32 bias."""
-    wrong = int8.copy()
-    for index in range(len(wrong.tensors)):
-        if wrong.type_name(index) == "INT32" and wrong.quantization(index) is not None:
-            levels, parameters = wrong.constant(index), wrong.quantization(index)
-            moved = np.rint(levels + by / parameters.scale).astype(np.int32)
-            wrong.tensors[index].buffer = wrong.add_buffer(moved)
-    return wrong
-
-
 def mean_error(model: Model, int8: Model, samples) -> float:
     """The largest absolute mean error of any channel of the first output."""
     reference, engine = Runner(model.to_bytes()), Runner(int8.to_bytes())
@@ -74,7 +64,7 @@ def noise(model: Model, int8: Model, samples) -> float:
 @pytest.mark.parametrize("fused", [0, RELU])
 def test_a_shifted_mean_is_put_right(fused):
     model, samples = dense_model(fused, biased_by=0.5), dense_samples()
-    wrong = with_shifted_bias(int8_of(model, samples), 0.1)
+    wrong = with_moved_biases(int8_of(model, samples), 0.1)
     corrected = correct_biases(model, wrong, samples)
     assert mean_error(model, wrong, samples) > 0.05
     assert mean_error(model, corrected, samples) < 0.01
@@ -83,7 +73,7 @@ def test_a_shifted_mean_is_put_right(fused):
 def test_an_error_in_the_first_layer_is_not_corrected_twice():
     """Each layer is judged on what the corrected layers before it give."""
     model = tiny.tiny_model()
-    wrong = with_shifted_bias(int8_of(model), 0.05)
+    wrong = with_moved_biases(int8_of(model), 0.05)
     corrected = correct_biases(model, wrong, SAMPLES)
     assert noise(model, corrected, FRESH) < 0.25 * noise(model, wrong, FRESH)
 
@@ -141,7 +131,7 @@ def test_a_bias_that_two_ops_share_is_corrected_for_each():
         for name, fused in (("plain", 0), ("clipped", RELU_N1_TO_1))
     ]  # fmt: skip
     model, samples = g.finish(*ops), dense_samples()
-    wrong = with_shifted_bias(int8_of(model, samples), 0.2)
+    wrong = with_moved_biases(int8_of(model, samples), 0.2)
     corrected = correct_biases(model, wrong, samples)
     assert noise(model, corrected, samples) < 0.1 * noise(model, wrong, samples)
 
@@ -187,8 +177,14 @@ def test_samples_of_another_shape_are_refused():
         correct_biases(model, int8_of(model), [{"image": np.zeros((1, 9, 9, 3), np.float32)}])
 
 
+def test_a_model_without_weights_asks_for_no_samples():
+    assert (
+        correction_samples(int8_of(tiny.one_op_model(), [{"x": np.ones((1, 4), np.float32)}])) == 0
+    )
+
+
 def test_large_models_take_fewer_samples():
-    model = tiny.tiny_model()
+    model = int8_of(tiny.tiny_model())
     assert correction_samples(model) == MAX_SAMPLES
     model.tensors[model.outputs[0]].shape = np.array([1, MAX_VALUES // 10], np.int32)
     assert correction_samples(model) == 9
