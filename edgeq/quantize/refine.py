@@ -136,7 +136,7 @@ def _float_means(
     """Return each layer's mean by channel in float, clipped to what int8 can hold."""
     tapped, chosen = tap(model, [layer.source for layer in layers.values()])
     runner = Runner(tapped.to_bytes(), threads=threads)
-    sums = dict.fromkeys(layers, np.zeros(1))
+    sums: dict[int, Array] = dict.fromkeys(layers, np.zeros(1))
     for inputs in samples:
         shown = dict(zip(chosen, runner.run(inputs).values(), strict=True))
         for output, layer in layers.items():
