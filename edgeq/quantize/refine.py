@@ -6,6 +6,12 @@ Equalization and Bias Correction", section 4.2, the empirical form) moves each s
 bias, op after op, each on what the ops before it, already corrected, really give it.
 
 The INT8 model runs op by op, each over all samples, so that the whole correction costs one pass.
+Measured on 60 to 500 other samples: MobileNet 0.25 9.3 -> 14.8 dB (top-1 agreement 75 -> 91 %),
+DeepLab 25.1 -> 29.3, UltraFace's boxes 18.0 -> 21.7, VWW 30.0 -> 33.7, AD 40.4 -> 43.2.
+
+Tried and left out: cross-layer equalization before quantization (section 4.1 of the paper), over
+ReLU and ReLU6. With weights scaled per channel and biases corrected it gains up to 0.4 dB by the
+methods that the models take, and loses up to 2.4 (VWW).
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ from edgeq.quantize.convert import INT8_SUFFIX
 from edgeq.quantize.plan import optional_input
 from edgeq.quantize.prepare import fold_constants
 from edgeq.quantize.scheme import RULES, Weights, fused_bounds
-from edgeq.tflite.model import Model, Quantization, indices
+from edgeq.tflite.model import DTYPES, Model, Quantization, indices
 from edgeq.tflite.part import one_op
 from edgeq.tflite.runtime import Runner
 from edgeq.tflite.tap import tap
@@ -126,8 +132,12 @@ def _linear_levels(operator: Any, parameters: Quantization) -> tuple[int, int]:
 
 
 def _has_state(model: Model) -> bool:
-    """True where a run depends on the one before, or on another subgraph."""
-    return len(model.proto.subgraphs) > 1 or any(t.isVariable for t in model.tensors)
+    """True where a run depends on the one before, on another subgraph, or on more than arrays."""
+    return (
+        len(model.proto.subgraphs) > 1
+        or any(tensor.isVariable for tensor in model.tensors)
+        or any(model.type_name(t) not in DTYPES for t in range(len(model.tensors)))
+    )
 
 
 def _float_means(
@@ -157,7 +167,7 @@ def _correct(
 
     Behind a fused ReLU a bias moves only the values that are not clipped: the step is Newton's
     for equal means. Against the error before the activation, which needs no such division
-    (W E[x] by the op itself on the mean input), measured on 7 models: as good or up to 1 dB better.
+    (W E[x] by the op itself on the mean input), on 6 models: 0.1 dB worse to 1.3 dB better.
     """
     output = indices(operator.outputs)[0]
     frames = stepper.values[output]

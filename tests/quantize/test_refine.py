@@ -6,7 +6,7 @@ import pytest
 from edgeq.errors import EngineError, InvalidRequestError
 from edgeq.quantize.convert import quantize
 from edgeq.quantize.refine import MAX_SAMPLES, MAX_VALUES, correct_biases, correction_samples
-from edgeq.tflite.model import Model
+from edgeq.tflite.model import TYPE_CODES, Model
 from edgeq.tflite.runtime import Runner
 from edgeq.tflite.schema import schema
 from tests import tiny
@@ -160,6 +160,15 @@ def test_a_model_with_state_is_left_alone():
     model = tiny.tiny_model()
     int8 = int8_of(model)
     int8.tensors[int8.outputs[0]].isVariable = True
+    assert correct_biases(model, int8, SAMPLES) is None
+
+
+@pytest.mark.parametrize("type_name", ["RESOURCE", "VARIANT", "STRING"])
+def test_a_model_that_passes_more_than_arrays_is_left_alone(type_name):
+    model = tiny.tiny_model()
+    int8 = int8_of(model)
+    int8.add_tensor("handle", (), "FLOAT32")
+    int8.tensors[-1].type = TYPE_CODES[type_name]
     assert correct_biases(model, int8, SAMPLES) is None
 
 
