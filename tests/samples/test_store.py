@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -280,7 +281,8 @@ def test_many_threads_keep_index_and_disk_equal(store: SampleStore) -> None:
         for number in range(start, start + 40):
             store.offer(_inputs(number))
             if number % 10 == 0:
-                store.add(_inputs(number % 20))
+                with contextlib.suppress(SampleError):  # all four places may be taken just now
+                    store.add(_inputs(number % 20))
             list(store)
 
     threads = [threading.Thread(target=work, args=(100 * i,)) for i in range(4)]
