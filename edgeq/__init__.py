@@ -23,6 +23,8 @@ order of reading; the first line of each says what goes in and what comes out.
                       metrics stages drift divergence page
     swap/         Slot: load, warm, self-check, switch, drain; probation
                       slot pool probation
+    built.py      what a build is asked for -> what it made
+    mixed.py      refused INT8 model -> those with the costliest ops float, the fewest first
     verify.py     float model, Engine, held-out samples -> Verdict
     registry/     versions, events, live pointer, rollback: SQLite
                       registry database

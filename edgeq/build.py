@@ -9,22 +9,24 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 import edgeq
+from edgeq.built import BuildOptions, BuildResult
 from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
 from edgeq.calibrate.collect import Collection, Dropped, collect
 from edgeq.calibrate.table import CalibrationTable, histograms_to_npz
 from edgeq.engines import latency
 from edgeq.engines.base import Engine, EngineKind
 from edgeq.engines.cpu import CpuEngine
-from edgeq.engines.table import choose_backend, load_float
+from edgeq.engines.table import Backend, choose_backend, load_float
 from edgeq.errors import BundleError, EngineError, GateError, InvalidRequestError, QuantizeError
 from edgeq.files import sha256_bytes
+from edgeq.mixed import MixedSearch, mixed_models
 from edgeq.observe.drift import DriftReference
 from edgeq.observe.stages import Progress, Stages
 from edgeq.quantize.convert import FloatOp, Quantized, is_quantized, quantize
@@ -35,7 +37,7 @@ from edgeq.tflite.logits import before_softmax
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import runtime_version
 from edgeq.tflite.structure import check_structure
-from edgeq.verify import Verdict, VerifyOptions, rank, verify
+from edgeq.verify import Verdict, rank, verify
 
 Inputs = dict[str, npt.NDArray[Any]]
 Keep = Callable[[str, bytes], None]  # file name, content
@@ -45,57 +47,6 @@ AS_IS = "as-is"  # the method of a model that arrived as INT8, with its own scal
 BIAS_CORRECTION = "bias_correction"
 LATENCY_INPUTS = 4
 UNUSABLE = "an input holds NaN or infinity"
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What a build is asked for."""
-
-    name: str = "model"
-    backend: str = "auto"
-    method: str = "auto"
-    threads: int = 1
-    held_out_ratio: float = 0.25
-    golden: int = 4
-    refine: bool = True
-    verify: VerifyOptions = field(default_factory=VerifyOptions)
-
-
-@dataclass(frozen=True)
-class BuildResult:
-    """What a build made, in the words of `edgeq build --json`."""
-
-    bundle: Bundle
-    backend: str
-    method: str
-    tensors: int
-    samples: int
-    dropped: tuple[Dropped, ...]
-    float_ops: tuple[FloatOp, ...]
-    candidates: Mapping[str, float]  # method -> SQNR in dB, where there was a choice
-    refined: tuple[str, ...]  # the refinements that were kept
-    refined_db: float  # what they are worth on the samples that chose the method
-    verdict: Verdict
-    latency: tuple[latency.Latency, ...]
-    stages: Mapping[str, float]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the JSON result."""
-        return {
-            "bundle": str(self.bundle.directory),
-            "backend": self.backend,
-            "method": self.method,
-            "tensors": self.tensors,
-            "samples": self.samples,
-            "dropped": [asdict(sample) for sample in self.dropped],
-            "float_ops": [asdict(op) for op in self.float_ops],
-            "candidates": dict(self.candidates),
-            "refined": list(self.refined),
-            "refined_db": self.refined_db,
-            "verdict": self.verdict.as_dict(),
-            "latency": [asdict(figure) for figure in self.latency],
-            "stages": dict(self.stages),
-        }
 
 
 def build(
@@ -134,10 +85,8 @@ def build(
         reference = engines.enter_context(contextlib.closing(_reference(model, content, options)))
         split = split_samples(source, options.held_out_ratio)
         work = _Work(content, model, source, split, options, stages, keep or _keep_nothing)
-        made = _quantize(work)
-        stages.begin("engine")
-        engine = engines.enter_context(contextlib.closing(backend.load(made.int8, options.threads)))
-        verdict, inputs = _verify(work, reference, engine)
+        gated = _pass_gate(work, _quantize(work), reference, backend, engines)
+        made, engine, verdict, inputs = gated.made, gated.engine, gated.verdict, gated.inputs
         stages.begin("latency")
         # An INT8 model's reference kernels serve nobody: their time says nothing.
         timed = [engine] if made.table is None else [reference, engine]
@@ -252,18 +201,8 @@ def _quantize(work: _Work) -> _Made:
 
 def _refine(work: _Work, made: _Made, int8: Model) -> _Made:
     """Correct the biases; keep that only where it brings the model closer to float."""
-    stages = work.stages
-    stages.begin("refine", len(int8.operators))
-    usable = sorted(work.split.fit - {sample.id for sample in made.dropped})
-    chosen = frozenset(usable[: correction_samples(int8)])
-    samples = {sample.id: sample.inputs for sample in only(work.source, chosen)}
-    inputs = [samples[i] for i in sorted(samples)]
-    try:
-        corrected = correct_biases(
-            work.model, int8, inputs, threads=work.options.threads, progress=stages.tick
-        )
-    except (EngineError, InvalidRequestError):  # not op by op, or not with samples of many shapes
-        return made
+    work.stages.begin("refine", len(int8.operators))
+    corrected = _corrected(work, made, int8, work.stages.tick)
     if corrected is None:
         return made
     scores = _scores(work, {"": int8, BIAS_CORRECTION: corrected})
@@ -271,6 +210,21 @@ def _refine(work: _Work, made: _Made, int8: Model) -> _Made:
     if gained <= 0:
         return made
     return replace(made, int8=corrected.to_bytes(), refined=(BIAS_CORRECTION,), refined_db=gained)
+
+
+def _corrected(
+    work: _Work, made: _Made, int8: Model, tick: Callable[[int], None] | None = None
+) -> Model | None:
+    """Return the model with corrected biases, None where they cannot be."""
+    usable = sorted(work.split.fit - {sample.id for sample in made.dropped})
+    chosen = frozenset(usable[: correction_samples(int8)])
+    samples = {sample.id: sample.inputs for sample in only(work.source, chosen)}
+    inputs = [samples[i] for i in sorted(samples)]
+    threads = work.options.threads
+    try:
+        return correct_biases(work.model, int8, inputs, threads=threads, progress=tick)
+    except (EngineError, InvalidRequestError):  # not op by op, or not with samples of many shapes
+        return None
 
 
 def _quantized(model: Model, table: CalibrationTable) -> Quantized:
@@ -303,6 +257,73 @@ def _scores(
         return rank(infer, candidates, samples, tick, logits)
 
 
+@dataclass(frozen=True)
+class _Gated:
+    made: _Made
+    engine: Engine
+    verdict: Verdict
+    inputs: list[Inputs]  # of some of the held-out samples
+
+
+def _pass_gate(
+    work: _Work, made: _Made, reference: Engine, backend: Backend, engines: contextlib.ExitStack
+) -> _Gated:
+    """Return what the gate lets pass: the model as it is, or with the ops float that cost most."""
+
+    def verified(made: _Made) -> _Gated:
+        work.stages.begin("engine")
+        with contextlib.ExitStack() as own:
+            engine = backend.load(made.int8, work.options.threads)
+            own.enter_context(contextlib.closing(engine))
+            gated = _Gated(made, engine, *_verify(work, reference, engine))
+            if gated.verdict.passed:
+                engines.push(own.pop_all())
+        return gated
+
+    gated = verified(made)
+    if gated.verdict.passed:
+        return gated
+    for mixed in _mixed(work, made, reference, backend):
+        second = verified(mixed)
+        if second.verdict.passed:
+            return second
+    work.keep("verdict.json", gated.verdict.to_json())
+    raise GateError(
+        f"the INT8 engine was refused: {'; '.join(gated.verdict.reasons)}",
+        hint="Add samples like those in the field, or try another --method.",
+        verdict=gated.verdict.as_dict(),
+    )
+
+
+def _mixed(work: _Work, made: _Made, reference: Engine, backend: Backend) -> Iterator[_Made]:
+    """Search on the samples that chose the method: the held-out ones judge what comes of it."""
+    table, options, select = made.table, work.options, work.split.select
+    if table is None or not options.mixed_precision:
+        return
+    work.stages.begin("sensitivity")
+    search = MixedSearch(
+        model=work.model,
+        table=table,
+        samples=lambda: only(work.source, select),
+        reference=reference.infer,
+        make=lambda float_ops: _with_float_ops(work, made, table, float_ops),
+        load=backend.load,
+        gate=options.verify,
+        threads=options.threads,
+    )
+    for found in mixed_models(search, work.stages.tick):
+        yield replace(made, int8=found.model.to_bytes(), float_ops=found.float_ops)
+
+
+def _with_float_ops(
+    work: _Work, made: _Made, table: CalibrationTable, float_ops: frozenset[int]
+) -> Quantized:
+    """Return the model with these ops float, refined if the model without is."""
+    quantized = quantize(work.model, table, float_ops=float_ops)
+    corrected = _corrected(work, made, quantized.model) if made.refined else None
+    return quantized if corrected is None else replace(quantized, model=corrected)
+
+
 def _verify(work: _Work, reference: Engine, engine: Engine) -> tuple[Verdict, list[Inputs]]:
     """Judge the engine; return the verdict and the inputs of some of the held-out samples."""
     work.stages.begin("verify", len(work.split.held_out))
@@ -311,12 +332,6 @@ def _verify(work: _Work, reference: Engine, engine: Engine) -> tuple[Verdict, li
     samples = _remember(held_out, kept, max(LATENCY_INPUTS, work.options.golden))
     verdict = verify(reference.infer, engine, samples, work.options.verify, work.stages.tick)
     work.keep("verdict.json", verdict.to_json())
-    if not verdict.passed:
-        raise GateError(
-            f"the INT8 engine was refused: {'; '.join(verdict.reasons)}",
-            hint="Add samples like those in the field, or try another --method.",
-            verdict=verdict.as_dict(),
-        )
     return verdict, [kept[i] for i in sorted(kept)]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.build import AUTO_METHODS, BuildOptions, BuildResult, build
+from edgeq.build import AUTO_METHODS, build
+from edgeq.built import BuildOptions, BuildResult
 from edgeq.bundle import Bundle, Golden
 from edgeq.calibrate.collect import collect
 from edgeq.calibrate.table import CalibrationTable, histograms_from_npz

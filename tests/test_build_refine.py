@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import edgeq.build
-from edgeq.build import AUTO_METHODS, BIAS_CORRECTION, BuildOptions, build
+from edgeq.build import AUTO_METHODS, BIAS_CORRECTION, build
+from edgeq.built import BuildOptions
 from edgeq.bundle import Bundle, Manifest
 from edgeq.errors import EngineError
 from edgeq.quantize.convert import quantize

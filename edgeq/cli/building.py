@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from edgeq import files
-from edgeq.build import BuildOptions, BuildResult, Keep, build
+from edgeq.build import Keep, build
+from edgeq.built import BuildOptions, BuildResult
 from edgeq.cli.arguments import (
     Subparsers,
     add_command,
@@ -57,6 +58,10 @@ def register(commands: Subparsers) -> None:
     parser.add_argument("--agreement", type=share, help="gate: least top-1 agreement")
     parser.add_argument("--cosine", type=number(-1, 1), help="gate: least cosine")
     parser.add_argument("--sqnr-db", type=finite, help="gate: least SQNR in dB")
+    parser.add_argument(
+        "--mixed", action=argparse.BooleanOptionalAction,
+        help="where the gate refuses INT8, keep the ops that cost most float (default: do)",
+    )  # fmt: skip
     parser.add_argument("--golden", type=count, help="golden inputs in the bundle")
     parser.add_argument(
         "--live-samples", type=Path, metavar="DIR",
@@ -111,6 +116,7 @@ def _build_options(options: argparse.Namespace, sidecar: Sidecar) -> BuildOption
         held_out_ratio=options.held_out_ratio or config.samples.held_out_ratio,
         golden=gate.pop("golden"),
         refine=config.build.refine if options.refine is None else options.refine,
+        mixed_precision=config.build.mixed_precision if options.mixed is None else options.mixed,
         verify=VerifyOptions(**gate, task=options.task or sidecar.task),
     )
 
@@ -135,6 +141,8 @@ def _print_build(result: BuildResult) -> None:
     print(f"float ops {len(result.float_ops)}")
     for op in result.float_ops[:DROPPED_SHOWN]:
         print(f"          {op.index} {op.name}: {op.reason}")
+    if len(result.float_ops) > DROPPED_SHOWN:
+        print(f"          and {len(result.float_ops) - DROPPED_SHOWN} more: see the manifest")
     agreement = "" if verdict.agreement is None else f"agreement {verdict.agreement:.2%}, "
     print(
         f"verdict   passed on {verdict.samples} held-out samples: {agreement}"

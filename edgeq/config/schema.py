@@ -140,6 +140,9 @@ class Build(Section):
     refine: Annotated[bool, Strict()] = Field(
         default=True, description="correct the INT8 biases where that measures better"
     )
+    mixed_precision: Annotated[bool, Strict()] = Field(
+        default=True, description="where the gate refuses INT8, keep the costliest ops float"
+    )
     threads: Count = Field(default=1, description="CPU threads of a build")
     nice: Annotated[int, Strict(), Field(ge=0, le=19)] = Field(
         default=10,

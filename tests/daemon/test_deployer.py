@@ -69,6 +69,18 @@ def test_a_configuration_without_refinement_reaches_the_child(house, digits, ima
     assert "refine" not in house.finish_build().result["stages"]
 
 
+@pytest.mark.parametrize(("mixed", "flag"), [(True, "--mixed"), (False, "--no-mixed")])
+def test_the_configured_mixed_precision_reaches_the_child(mixed, flag, house, digits, images):
+    house.context.config = house.context.config.model_copy(
+        update={"build": house.context.config.build.model_copy(update={"mixed_precision": mixed})}
+    )
+    deployment = house.drop(digits / "digits.tflite")
+    fill(house, images)
+    house.deployer.consider_build(deployment, "samples")
+    assert flag in deployment.building.arguments
+    assert house.finish_build().outcome == "succeeded"
+
+
 def test_probation_ends_well_or_takes_the_version_back(house, digits, images, monkeypatch):
     deployment = build_int8(house, digits, images)
     assert deployment.state == "probation"

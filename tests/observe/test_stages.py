@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 from edgeq.observe.stages import Stages
 
 
@@ -23,3 +25,13 @@ def test_nobody_has_to_listen():
     stages.end()
     stages.end()
     assert list(stages.seconds) == ["read"]
+
+
+def test_a_stage_that_runs_twice_adds_up():
+    stages = Stages(None)
+    for _ in range(2):
+        stages.begin("verify")
+        time.sleep(0.01)
+    stages.end()
+    assert stages.seconds["verify"] >= 0.02
+    assert list(stages.seconds) == ["verify"]

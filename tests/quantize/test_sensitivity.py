@@ -27,41 +27,8 @@ from edgeq.tflite.structure import check_structure
 from tests import tiny
 from tests.build_samples import drawn, sample
 from tests.quantize.minmax import minmax_table
+from tests.quantize.sensitive import chain, dead_channel_samples
 from tests.shared_models import calibration_samples, shared_tasks
-
-CONVOLUTION = {"padding": schema.Padding.SAME, "strideH": 1, "strideW": 1,
-               "dilationHFactor": 1, "dilationWFactor": 1}  # fmt: skip
-
-
-def chain(*, huge_weight_at: int = -1, wide_channel: float = 1.0) -> Model:
-    """1x1 conv, depthwise, 1x1 conv, 1x1 conv: 'x' [1, 6, 6, 4], its last channel always 0.
-
-    `huge_weight_at`: the op whose weights hold a value that meets only zeros, but takes all the
-    steps of its channel. `wide_channel`: by how much one depthwise channel exceeds the others.
-    """
-    draw = np.random.default_rng(3)
-    g = tiny.GraphBuilder({"x": (1, 6, 6, 4)})
-    x = 0
-    for position, name in enumerate(["CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "CONV_2D"]):
-        is_depthwise = name == "DEPTHWISE_CONV_2D"
-        weights = draw.normal(size=(1, 3, 3, 4) if is_depthwise else (4, 1, 1, 4)) * 0.5
-        if not is_depthwise:
-            weights[:3, :, :, 3] = 200.0 if position == huge_weight_at else 0.0
-            weights[3] = 0.0  # what writes the dead channel
-        elif wide_channel != 1.0:
-            weights[..., 0] *= wide_channel
-        kernel = g.constant(f"w{position}", weights.astype(np.float32))
-        bias = g.constant(f"b{position}", np.zeros(4, np.float32))
-        options = {"depthMultiplier": 1} if is_depthwise else {}
-        x = g.op(name, [x, kernel, bias], (f"y{position}", (1, 6, 6, 4)),
-                 options="DepthwiseConv2DOptions" if is_depthwise else "Conv2DOptions",
-                 **CONVOLUTION, **options)  # fmt: skip
-    return g.finish(x)
-
-
-def dead_channel_samples(count: int = 12) -> list[Sample]:
-    alive = np.array([1, 1, 1, 0], np.float32)
-    return [sample(x=each.inputs["x"] * alive) for each in drawn(count, x=(1, 6, 6, 4))]
 
 
 def sqnr_db(model: Model, candidate: Model, samples: list[Sample]) -> float:
@@ -128,6 +95,28 @@ def test_positions_are_those_of_the_given_model_where_ops_are_folded_away():
     ranking = op_noise(model, table, samples)
     assert ranking[0].index == 3
     assert sorted(op.index for op in ranking) == [1, 2, 3, 4]
+
+
+def test_a_softmax_that_is_sure_does_not_hide_the_noise_before_it():
+    model, samples = chain_with_softmax(chain(huge_weight_at=2)), dead_channel_samples()
+    table = minmax_table(model, [s.inputs for s in samples])
+    ranking = op_noise(model, table, samples)
+    assert ranking[0].index == 2
+    assert (ranking[-1].name, ranking[-1].noise) == ("SOFTMAX", 0.0)
+
+
+def chain_with_softmax(model: Model) -> Model:
+    """The chain, then a softmax over its channels so steep that one class has it all."""
+    copy = model.copy()
+    (source,) = copy.outputs
+    scores = copy.add_tensor("scores", copy.shape(source), "FLOAT32")
+    operator = copy.make_operator("SOFTMAX", 1, [source], [scores])
+    operator.builtinOptionsType = schema.BuiltinOptions.SoftmaxOptions
+    operator.builtinOptions = schema.SoftmaxOptionsT()
+    operator.builtinOptions.beta = 100.0
+    copy.operators.append(operator)
+    copy.graph.outputs = np.array([scores], np.int32)
+    return copy.copy()
 
 
 def test_noise_at_any_output_counts():

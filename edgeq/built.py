@@ -1,0 +1,65 @@
+"""What a build is asked for -> what it made, in the words of `edgeq build --json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from edgeq.bundle import Bundle
+from edgeq.calibrate.collect import Dropped
+from edgeq.engines.latency import Latency
+from edgeq.quantize.convert import FloatOp
+from edgeq.verify import Verdict, VerifyOptions
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build is asked for."""
+
+    name: str = "model"
+    backend: str = "auto"
+    method: str = "auto"
+    threads: int = 1
+    held_out_ratio: float = 0.25
+    golden: int = 4
+    refine: bool = True
+    mixed_precision: bool = True  # keep ops float where the gate refuses the model without
+    verify: VerifyOptions = field(default_factory=VerifyOptions)
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build made."""
+
+    bundle: Bundle
+    backend: str
+    method: str
+    tensors: int
+    samples: int
+    dropped: tuple[Dropped, ...]
+    float_ops: tuple[FloatOp, ...]
+    candidates: Mapping[str, float]  # method -> SQNR in dB, where there was a choice
+    refined: tuple[str, ...]  # the refinements that were kept
+    refined_db: float  # what they are worth on the samples that chose the method
+    verdict: Verdict
+    latency: tuple[Latency, ...]
+    stages: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON result."""
+        return {
+            "bundle": str(self.bundle.directory),
+            "backend": self.backend,
+            "method": self.method,
+            "tensors": self.tensors,
+            "samples": self.samples,
+            "dropped": [asdict(sample) for sample in self.dropped],
+            "float_ops": [asdict(op) for op in self.float_ops],
+            "candidates": dict(self.candidates),
+            "refined": list(self.refined),
+            "refined_db": self.refined_db,
+            "verdict": self.verdict.as_dict(),
+            "latency": [asdict(figure) for figure in self.latency],
+            "stages": dict(self.stages),
+        }
