@@ -181,7 +181,7 @@ class Verify(Section):
     """The gate between an INT8 engine and serving: how close it must be to the float model."""
 
     agreement: Ratio = Field(
-        default=0.9, description="least share of float's choices that a classifier makes too"
+        default=0.95, description="least share of float's choices that a classifier makes too"
     )
     cosine: Annotated[float, Strict(), Field(ge=-1, le=1)] = Field(
         default=0.98, description="least cosine similarity of any other output"
