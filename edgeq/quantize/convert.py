@@ -95,6 +95,7 @@ class _Writer:
         self._written: list[Any] = []  # the new ops, in order
         self._twins: dict[int, int] = {}  # float activation -> its int8 twin, once it exists
         self._floats = {t for t in model.inputs if model.type_name(t) == "FLOAT32"}
+        self._others: dict[tuple[Any, ...], int] = {}  # int8 forms by other parameters
         self._constants: dict[tuple[Any, ...], int] = {}
         self._taken = set(names)
 
@@ -130,7 +131,10 @@ class _Writer:
         inputs = indices(operator.inputs)
         for slot in rule.data_positions(operator):
             if self._is_float(inputs[slot]):
-                inputs[slot] = self._as_int8(inputs[slot], rule, outputs or data)
+                tensor, shared_with = inputs[slot], outputs or data
+                inputs[slot] = self._as_int8(tensor, rule, shared_with)
+                if (position, tensor) in self._plan.apart:
+                    inputs[slot] = self._requantized(tensor, self._plan.activations[outputs[0]])
         if rule.weights is not None:
             inputs = self._with_weights(position, operator, rule.weights, inputs, data[0])
         operator.inputs = np.asarray(inputs, np.int32)
@@ -189,6 +193,18 @@ class _Writer:
             )
         return self._twins[tensor]
 
+    def _requantized(self, tensor: int, parameters: Quantization) -> int:
+        """Return an int8 form by other parameters than the twin's."""
+        if _same(parameters, self._plan.activations[tensor]):
+            return self._twins[tensor]
+        key = _key(tensor, parameters)
+        if key not in self._others:
+            self._others[key] = self._new_twin(tensor, parameters)
+            self._written.append(
+                self._model.make_operator("QUANTIZE", 2, [self._twins[tensor]], [self._others[key]])
+            )
+        return self._others[key]
+
     def _new_output(self, tensor: int, rule: Rule) -> int:
         """Return what the op writes: the twin, or a tensor with parameters its kernel demands."""
         wanted = self._plan.activations[tensor]
@@ -242,7 +258,7 @@ class _Writer:
         self, tensor: int, name: str, levels: Array, type_name: str, parameters: Quantization
     ) -> int:
         """Return a constant tensor; ops that need the same values by the same scale share one."""
-        key = (tensor, parameters.scale.tobytes(), parameters.zero_point.tobytes(), parameters.axis)
+        key = _key(tensor, parameters)
         if key not in self._constants:
             self._constants[key] = self._model.add_tensor(
                 self._unique(name), levels.shape, type_name, values=levels, quantization=parameters
@@ -256,6 +272,11 @@ class _Writer:
             candidate = f"{name}_{number}"
         self._taken.add(candidate)
         return candidate
+
+
+def _key(tensor: int, parameters: Quantization) -> tuple[Any, ...]:
+    scale, zero_point = parameters.scale.tobytes(), parameters.zero_point.tobytes()
+    return tensor, scale, zero_point, parameters.axis
 
 
 def _same(first: Quantization, second: Quantization) -> bool:

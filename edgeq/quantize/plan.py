@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.quantize.affine import INT8_MIN, weight_parameters
+from edgeq.quantize.joins import Choice, remedy
 from edgeq.quantize.prepare import constant_values
 from edgeq.quantize.scheme import (
     READS_ANY_TYPE,
@@ -21,6 +22,7 @@ from edgeq.quantize.scheme import (
     upper_bound,
 )
 from edgeq.quantize.sharing import (
+    Cut,
     activation_ranges,
     activations,
     constant_parameters,
@@ -39,33 +41,40 @@ class Plan:
 
     `rules`: op position -> its rule. `reasons`: position of every op with float tensors that
     stays float -> why. `activations`: tensor -> parameters of its int8 twin. `weights`: op
-    position -> parameters of its weights.
+    position -> parameters of its weights. `apart`: what an op reads requantized to its output's
+    parameters.
     """
 
     rules: Mapping[int, Rule]
     reasons: Mapping[int, str]
     activations: Mapping[int, Quantization]
     weights: Mapping[int, Quantization]
+    apart: frozenset[Cut]
 
 
 def make_plan(model: Model, table: CalibrationTable, keep_float: Iterable[int]) -> Plan:
     """Choose the INT8 ops and their parameters; `keep_float` are op positions in `model`.
 
-    Dropping one op changes the scales its neighbours share, so that what the kernels can express
-    is asked again until nothing more drops out.
+    Dropping one op changes the scales its neighbours share, so that what they cost and what the
+    kernels can express is asked again until nothing more drops out.
     """
     ranges = activation_ranges(model, table)
     reasons = dict.fromkeys(keep_float, "asked to stay float")
+    apart: frozenset[Cut] = frozenset()
     candidates = _candidates(model, ranges, reasons)
     while True:
         rules = {p: rule for p, rule in candidates.items() if p not in reasons}
         idle = _idle_movers(model, rules)
         rules = {p: rule for p, rule in rules.items() if p not in idle}
-        parameters = shared_parameters(model, rules, ranges)
+        if found := remedy(Choice(model, rules, ranges, apart)):
+            reasons |= found.float_ops
+            apart |= found.apart
+            continue
+        parameters = shared_parameters(model, rules, ranges, apart)
         weights = _all_weights(model, rules, parameters)
         refused = _refused(model, rules, parameters, weights)
         if not refused:
-            return Plan(rules, reasons | idle, parameters, weights)
+            return Plan(rules, reasons | idle, parameters, weights, apart)
         reasons |= refused
 
 

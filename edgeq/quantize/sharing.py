@@ -7,7 +7,7 @@ range is the union of its members', or a fixed output's parameters where those c
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ HUGE = 1e30  # a range that reaches this far holds a "minus infinity" and leaves
 FAR_PADDING = 8.0  # a pad value this many widths below the data is a "minus infinity" too
 
 Range = tuple[float, float]
+Cut = tuple[int, int]  # op position, and one of its inputs, which it reads by another scale
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,20 @@ def _clip(span: Range, bounds: Range) -> Range:
 
 
 def shared_parameters(
-    model: Model, rules: Mapping[int, Rule], ranges: Mapping[int, Range]
+    model: Model,
+    rules: Mapping[int, Rule],
+    ranges: Mapping[int, Range],
+    apart: Collection[Cut] = (),
 ) -> dict[int, Quantization]:
-    """Return the parameters of every activation that an op in `rules` reads or writes in INT8."""
+    """Return the parameters of every activation that an op in `rules` reads or writes in INT8.
+
+    An input in `apart` keeps a scale of its own: its op reads it requantized.
+    """
     parameters: dict[int, Quantization] = {}
     sharing = _Sharing(model, ranges)
     for position, rule in rules.items():
-        sharing.add(model.operators[position], rule)
+        own = {tensor for at, tensor in apart if at == position}
+        sharing.add(model.operators[position], rule, own)
     for group in sharing.groups():
         chosen = _group_parameters(group)
         if chosen is not None:
@@ -132,7 +140,7 @@ def constant_parameters(model: Model, index: int, rule: Rule) -> Quantization:
     """Return the parameters of a float constant that an op reads as an activation of its own."""
     if rule.symmetric_constant:
         return symmetric_parameters(constant_values(model, index))
-    return activation_parameters(*_constant_range(model, index))
+    return activation_parameters(*constant_range(model, index))
 
 
 class _Sharing:
@@ -152,24 +160,26 @@ class _Sharing:
             tensor = parent[tensor]
         return tensor
 
-    def add(self, operator: Any, rule: Rule) -> None:
+    def add(self, operator: Any, rule: Rule, apart: Collection[int] = ()) -> None:
         """Take in one INT8 op: its activations, its fixed output, the scale it shares."""
         data, outputs = activations(self.model, operator, rule)
         for tensor in [*data, *outputs]:
             self.root(tensor)
         if rule.fixed_output is not None:
             self.fixed |= dict.fromkeys(outputs, rule.fixed_output)
-        if rule.shares_scale and (touched := [*data, *outputs]):
+        if rule.shares_scale and (touched := [t for t in [*data, *outputs] if t not in apart]):
             for tensor in touched[1:]:
                 self._parent[self.root(tensor)] = self.root(touched[0])
-            if rule.covers_constants and float_constants(self.model, operator, rule):
-                self._add_constants(operator, rule, touched[0])
+            self._widen(touched[0], [self.ranges[t] for t in apart if t in self.ranges])
+            if rule.covers_constants:
+                constants = float_constants(self.model, operator, rule)
+                self._widen(touched[0], [constant_range(self.model, t) for t in constants])
 
-    def _add_constants(self, operator: Any, rule: Rule, tensor: int) -> None:
-        """Widen the range of the op's group to hold its constants."""
+    def _widen(self, tensor: int, spans: list[Range]) -> None:
+        """Widen the range of the tensor's group to hold these."""
         known = [self.ranges[tensor]] if tensor in self.ranges else []
-        constants = float_constants(self.model, operator, rule)
-        self.ranges[tensor] = _union([*known, *(_constant_range(self.model, t) for t in constants)])
+        if spans:
+            self.ranges[tensor] = _union([*known, *spans])
 
     def groups(self) -> list[Group]:
         """Return the groups, each with all it needs."""
@@ -202,7 +212,8 @@ def _group_parameters(group: Group) -> Quantization | None:
     return activation_parameters(*_union(spans))
 
 
-def _constant_range(model: Model, index: int) -> Range:
+def constant_range(model: Model, index: int) -> Range:
+    """Return the range of a float constant, widened to hold 0."""
     values = constant_values(model, index)
     return float(values.min(initial=0.0)), float(values.max(initial=0.0))
 

@@ -1,0 +1,131 @@
+"""Small nets that join tensors of very different ranges, and how far INT8 is from float on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgeq.tflite.model import Model
+from edgeq.tflite.runtime import Runner
+from edgeq.tflite.schema import schema
+from tests import tiny
+
+EXTENT, CHANNELS, CLASSES = 6, 8, 4
+PLACES = EXTENT * EXTENT
+IMAGE = (1, EXTENT, EXTENT, 3)
+
+
+class Net(tiny.GraphBuilder):
+    """A GraphBuilder with the layers of a small net; 'stem' is its first."""
+
+    def __init__(self) -> None:
+        super().__init__({"image": IMAGE})
+        self._draw = np.random.default_rng(0)
+        self.stem = self.conv(0, 3, CHANNELS, "stem", fused=1)
+
+    def conv(
+        self, x: int, channels: int, out: int, name: str, *, gain: float = 1.0, fused: int = 0
+    ) -> int:
+        """Append a 1x1 convolution whose outputs are about `gain` times its inputs."""
+        weights = self._draw.normal(size=(out, 1, 1, channels)) * gain / channels**0.5
+        kernel = self.constant(f"{name}/w", weights.astype(np.float32))
+        bias = self.constant(f"{name}/b", np.zeros(out, np.float32))
+        return self.op("CONV_2D", [x, kernel, bias], (name, (1, EXTENT, EXTENT, out)),
+                       options="Conv2DOptions", padding=schema.Padding.SAME, strideH=1, strideW=1,
+                       dilationHFactor=1, dilationWFactor=1,
+                       fusedActivationFunction=fused)  # fmt: skip
+
+    def flat(self, x: int, channels: int, name: str) -> int:
+        """Append a RESHAPE to one row per place."""
+        shape = (1, PLACES, channels)
+        target = np.array(shape, np.int32)
+        return self.op("RESHAPE", [x, self.constant(f"{name}/shape", target, "INT32")],
+                       (name, shape), options="ReshapeOptions", newShape=target)  # fmt: skip
+
+    def joined(self, parts: list[int], shape: tuple[int, ...], name: str = "joined") -> int:
+        """Append a CONCATENATION along the last dimension."""
+        return self.op("CONCATENATION", parts, (name, shape), options="ConcatenationOptions",
+                       axis=len(shape) - 1)  # fmt: skip
+
+    def branches(self, *, boxes: float) -> tuple[int, int]:
+        """Append a branch of boxes this wide and one of class logits, a row per place."""
+        box = self.conv(self.stem, CHANNELS, 4, "box", gain=boxes)
+        logits = self.conv(self.stem, CHANNELS, CLASSES, "class")
+        return self.flat(box, 4, "boxes"), self.flat(logits, CLASSES, "logits")
+
+
+def detector(boxes: float = 50.0) -> Model:
+    """Return a head that gives boxes and scores as one output, channels first, as YOLO's do."""
+    g = Net()
+    rows, logits = g.branches(boxes=boxes)
+    scores = g.op("LOGISTIC", [logits], ("scores", (1, PLACES, CLASSES)))
+    both = g.joined([rows, scores], (1, PLACES, 4 + CLASSES))
+    order = g.constant("order", np.array([0, 2, 1], np.int32), "INT32")
+    return g.finish(
+        g.op("TRANSPOSE", [both, order], ("y", (1, 4 + CLASSES, PLACES)),
+             options="TransposeOptions")
+    )  # fmt: skip
+
+
+def joined_then_split() -> Model:
+    """Return a head that joins boxes and logits and splits them again, as newer YOLOs do."""
+    g = Net()
+    both = g.joined([*g.branches(boxes=50.0)], (1, PLACES, 4 + CLASSES))
+    sizes = g.constant("sizes", np.array([4, CLASSES], np.int32), "INT32")
+    axis = g.constant("axis", np.array(2, np.int32), "INT32")
+    boxes = g.op("SPLIT_V", [both, sizes, axis], ("boxes_again", (1, PLACES, 4)),
+                 options="SplitVOptions", numSplits=2)  # fmt: skip
+    logits = g.model.add_tensor("logits_again", (1, PLACES, CLASSES), "FLOAT32")
+    g.model.operators[-1].outputs = np.array([boxes, logits], np.int32)
+    scores = g.op("LOGISTIC", [logits], ("scores", (1, PLACES, CLASSES)))
+    return g.finish(g.op("TANH", [boxes], ("tanh", (1, PLACES, 4))), scores)
+
+
+def skip_connection(gain: float = 100.0) -> Model:
+    """Return a net whose stem is read by a layer, and beside a much wider tensor by another."""
+    g = Net()
+    wide = g.conv(g.stem, CHANNELS, CHANNELS, "wide", gain=gain)
+    both = g.joined([g.stem, wide], (1, EXTENT, EXTENT, 2 * CHANNELS))
+    last = g.conv(both, 2 * CHANNELS, 4, "last", gain=1 / gain)
+    return g.finish(last, g.conv(g.stem, CHANNELS, 4, "fine"))
+
+
+def inception(gain: float = 30.0) -> Model:
+    """Return two branches, one much wider, of which one layer reads both alike."""
+    g = Net()
+    parts = [
+        g.conv(g.stem, CHANNELS, CHANNELS, f"branch{i}", gain=wide, fused=1)
+        for i, wide in enumerate((1.0, gain))
+    ]
+    both = g.joined(parts, (1, EXTENT, EXTENT, 2 * CHANNELS))
+    last = g.conv(both, 2 * CHANNELS, 4, "last")
+    weights = np.array(g.model.constant(g.model.operators[-1].inputs[1]))
+    weights[..., CHANNELS:] /= gain
+    kernel = g.constant("balanced/w", weights)
+    g.model.operators[-1].inputs[1] = kernel
+    return g.finish(last)
+
+
+def inputs(count: int, first: int = 0) -> list[dict[str, tiny.Array]]:
+    """Return images, each from its own seed."""
+    return [
+        {"image": np.random.default_rng(seed).normal(size=IMAGE).astype(np.float32)}
+        for seed in range(first, first + count)
+    ]
+
+
+def signal_to_noise_db(
+    model: Model,
+    int8: Model,
+    part: Callable[[dict[str, tiny.Array]], tiny.Array],
+    *,
+    delegate: bool = True,
+) -> float:
+    """Return the SQNR of a part of the outputs, on images that calibration has not seen."""
+    runners = Runner(model.to_bytes()), Runner(int8.to_bytes(), delegate=delegate)
+    expected, actual = (
+        np.stack([part(runner.run(given)) for given in inputs(8, first=100)]).astype(np.float64)
+        for runner in runners
+    )
+    return float(10 * np.log10((expected**2).sum() / ((expected - actual) ** 2).sum()))
