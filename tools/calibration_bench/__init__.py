@@ -1,0 +1,1 @@
+"""What `tools/bench_calibrate.py` is made of: cases, peers, their environments, scores, cost."""

@@ -1,0 +1,61 @@
+"""Rows -> text: one table for each model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from tools.calibration_bench.bench import Row
+
+HEADER = ("tool", "seconds", "CPU s", "MiB", "over start", "agree %", "SQNR dB", "metric",
+          "- float", "+- SE", "")  # fmt: skip
+REASON_SHOWN = 90
+
+
+def shown(value: float | None, places: int, *, scale: float = 1.0, sign: bool = False) -> str:
+    """Return a figure with so many places, or nothing where there is none."""
+    if value is None:
+        return ""
+    return f"{value * scale:{'+' if sign else ''}.{places}f}"
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """Return a row's figures as text."""
+    remark = "" if row.status == "ok" else f"{row.status}: {row.reason}"
+    return (
+        f"{row.tool} {row.setting}".strip(),
+        shown(row.seconds, 2),
+        shown(row.cpu_s, 2),
+        shown(row.peak_rss_mib, 0),
+        shown(row.above_mib, 0),
+        shown(row.agreement, 2, scale=100),
+        shown(row.sqnr_db, 2),
+        shown(row.value, 4),
+        shown(row.delta, 4, sign=True),
+        shown(row.delta_se, 4),
+        (remark or "; ".join(row.notes))[:REASON_SHOWN],
+    )
+
+
+def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return columns under their header: the first and the last to the left, figures right."""
+    lines = [tuple(header), *map(tuple, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    last = len(header) - 1
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column in (0, last) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def table_of(rows: Sequence[Row]) -> str:
+    """Return all rows, model after model."""
+    parts = []
+    for model, group in groupby(rows, key=lambda row: row.model):
+        own = list(group)
+        metric = next((row.metric for row in own if row.metric), "no labels")
+        parts.append(f"{model} ({metric})\n{aligned(HEADER, map(cells, own))}")
+    return "\n\n".join(parts)
