@@ -23,7 +23,7 @@ from pathlib import Path
 
 def run() -> int:
     """Run the program, wherever it is called from."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.path.append(str(Path(__file__).resolve().parent.parent))  # an installed edgeq comes first
     from tools.calibration_bench.program import main
 
     return main(__doc__ or "")

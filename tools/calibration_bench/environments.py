@@ -45,9 +45,8 @@ def python_of(name: str, folder: Path) -> Path:
     python, stamp = environment / "bin/python", environment / STAMP
     wanted = "\n".join((f"python {sys.version.split()[0]}", *requirements))
     if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
-        folder.mkdir(parents=True, exist_ok=True)
         print(f"installing {', '.join(requirements)} in {environment}", file=sys.stderr)
-        _run([sys.executable, "-m", "venv", str(environment)])
+        _run([sys.executable, "-m", "venv", str(environment)])  # makes the folders above it too
         _run([str(python), "-m", "pip", "install", "--quiet", *requirements])
         stamp.write_text(wanted)
     return python

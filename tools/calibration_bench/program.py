@@ -9,6 +9,7 @@ import platform
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import edgeq
 from edgeq.tflite.runtime import runtime_version
 from tools.calibration_bench.bench import Options, Row, bench
 from tools.calibration_bench.cases import Case, case_of_files, own_cases
+from tools.calibration_bench.cost import cost_table, measure_costs
 from tools.calibration_bench.environments import DEFAULT_FOLDER
 from tools.calibration_bench.evalkit_tasks import cases_of_tasks
 from tools.calibration_bench.peers import chosen
@@ -137,15 +139,30 @@ def run_bench(options: argparse.Namespace, folder: Path) -> None:
         if not options.json:
             print(table_of([row for row in rows if row.model == case.name]) + "\n", flush=True)
     if options.json:
-        head = {"machine": machine(), "threads": options.threads}
-        print(json.dumps({**head, "rows": [asdict(row) for row in rows]}, indent=1))
+        print_json(options, "rows", rows)
+
+
+def run_cost(options: argparse.Namespace, folder: Path) -> None:
+    """Measure edgeq's own cost and print the table."""
+    cases = cases_of(options, folder)
+    costs = list(measure_costs(cases, options.threads, options.limit, folder))
+    if options.json:
+        print_json(options, "cost", costs)
+    else:
+        print(cost_table(costs))
+
+
+def print_json(options: argparse.Namespace, name: str, results: Sequence[Any]) -> None:
+    """Print one object: where it was measured, with how many threads, and the results."""
+    head = {"machine": machine(), "threads": options.threads}
+    print(json.dumps({**head, name: [asdict(result) for result in results]}, indent=1))
 
 
 def main(description: str) -> int:
     """Run the command line."""
     options = make_parser(description).parse_args()
     with tempfile.TemporaryDirectory(prefix="edgeq-bench-") as folder:
-        run_bench(options, Path(folder).resolve())
+        (run_cost if options.cost else run_bench)(options, Path(folder).resolve())
     return 0
 
 
