@@ -10,7 +10,8 @@ order of reading; the first line of each says what goes in and what comes out.
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
                       loop deployer drops publisher builder deployment plane capture drift
                       admin status
-    build.py      float model + samples -> bundle, the whole pipeline on one screen
+    build/        float model + samples -> bundle: calibrate, choose, refine, prove, write
+                      pipeline options work forms fidelity refining gate mixed
     config/       YAML and environment -> Config, and from it each stage's own Options
                       schema document load validation sidecar changes
                   -- stages, the last of the data flow first --
@@ -23,16 +24,14 @@ order of reading; the first line of each says what goes in and what comes out.
                       metrics stages drift divergence page
     swap/         Slot: load, warm, self-check, switch, drain; probation
                       slot pool probation
-    built.py      what a build is asked for -> what it made
-    mixed.py      refused INT8 model -> those with the costliest ops float, the fewest first
     verify.py     float model, Engine, held-out samples -> Verdict
     registry/     versions, events, live pointer, rollback: SQLite
                       registry database
     engines/      INT8 model -> Engine
                       base table cpu latency
     quantize/     float model + CalibrationTable -> INT8 model (.tflite)
-                      convert refine sensitivity prepare plan joins scheme sharing
-                      affine compact
+                      convert refine sensitivity prepare plan joins sharing ranges
+                      scheme affine compact
     calibrate/    float model + samples -> CalibrationTable
                       collect screen histogram methods entropy table archive
     samples/      captured inputs: the server writes; calibrate, verify and drift read

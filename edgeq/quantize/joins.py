@@ -21,10 +21,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from edgeq.quantize.affine import activation_parameters
+from edgeq.quantize.ranges import Range
 from edgeq.quantize.scheme import Rule
 from edgeq.quantize.sharing import (
     Cut,
-    Range,
     activations,
     constant_range,
     float_constants,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from edgeq.calibrate.table import CalibrationTable
 from edgeq.quantize.affine import INT8_MIN, weight_parameters
 from edgeq.quantize.joins import Choice, remedy
 from edgeq.quantize.prepare import constant_values
+from edgeq.quantize.ranges import Range, activation_ranges
 from edgeq.quantize.scheme import (
     READS_ANY_TYPE,
     RULES,
@@ -23,7 +24,6 @@ from edgeq.quantize.scheme import (
 )
 from edgeq.quantize.sharing import (
     Cut,
-    activation_ranges,
     activations,
     constant_parameters,
     float_constants,
@@ -61,7 +61,7 @@ def make_plan(model: Model, table: CalibrationTable, keep_float: Iterable[int]) 
     ranges = activation_ranges(model, table)
     reasons = dict.fromkeys(keep_float, "asked to stay float")
     apart: frozenset[Cut] = frozenset()
-    candidates = _candidates(model, ranges, reasons)
+    candidates = _candidates(model, ranges, reasons, table.tensors)
     while True:
         rules = {p: rule for p, rule in candidates.items() if p not in reasons}
         idle = _idle_movers(model, rules)
@@ -79,7 +79,10 @@ def make_plan(model: Model, table: CalibrationTable, keep_float: Iterable[int]) 
 
 
 def _candidates(
-    model: Model, ranges: Mapping[int, tuple[float, float]], reasons: dict[int, str]
+    model: Model,
+    ranges: Mapping[int, Range],
+    reasons: dict[int, str],
+    calibrated: Collection[str],
 ) -> dict[int, Rule]:
     """Return the ops that have a rule and fit it; put the others that touch floats in `reasons`."""
     candidates = {}
@@ -92,7 +95,7 @@ def _candidates(
             continue
         if rule is None:
             reasons[position] = "it has no INT8 kernel"
-        elif reason := _misfit(model, operator, rule, ranges):
+        elif reason := _misfit(model, operator, rule, ranges, calibrated):
             reasons[position] = reason
         else:
             candidates[position] = rule
@@ -105,7 +108,11 @@ def _touches_floats(model: Model, operator: Any) -> bool:
 
 
 def _misfit(
-    model: Model, operator: Any, rule: Rule, ranges: Mapping[int, tuple[float, float]]
+    model: Model,
+    operator: Any,
+    rule: Rule,
+    ranges: Mapping[int, Range],
+    calibrated: Collection[str],
 ) -> str:
     """Return why the op as it stands has no INT8 kernel, or ""."""
     data, outputs = activations(model, operator, rule)
@@ -117,7 +124,10 @@ def _misfit(
     if rule.covers_constants and not all(_is_finite(model, t) for t in constants):
         return "one of its constants is not finite"
     if missing := [t for t in [*data, *([] if rule.fixed_output else outputs)] if t not in ranges]:
-        return f"no range was calibrated for tensor {model.name(missing[0])!r}"
+        name = model.name(missing[0])
+        if name in calibrated:
+            return f"tensor {name!r} holds a 'minus infinity', beside which INT8 has no levels"
+        return f"no range was calibrated for tensor {name!r}"
     return _weights_misfit(model, operator, rule.weights) if rule.weights else ""
 
 

@@ -6,12 +6,10 @@ range is the union of its members', or a fixed output's parameters where those c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeq.calibrate.table import CalibrationTable
 from edgeq.quantize.affine import (
     activation_parameters,
     per_tensor,
@@ -19,13 +17,10 @@ from edgeq.quantize.affine import (
     symmetric_parameters,
 )
 from edgeq.quantize.prepare import constant_values
-from edgeq.quantize.scheme import CLIP_BOUNDS, Rule, fused_bounds
+from edgeq.quantize.ranges import Range, union
+from edgeq.quantize.scheme import Rule
 from edgeq.tflite.model import Model, Quantization, indices
 
-HUGE = 1e30  # a range that reaches this far holds a "minus infinity" and leaves no steps for data
-FAR_PADDING = 8.0  # a pad value this many widths below the data is a "minus infinity" too
-
-Range = tuple[float, float]
 Cut = tuple[int, int]  # op position, and one of its inputs, which it reads by another scale
 
 
@@ -37,65 +32,6 @@ class Group:
     free_range: Range | None
     fixed_range: Range | None  # of the outputs whose kernels demand parameters
     fixed: frozenset[tuple[float, int]]
-
-
-def activation_ranges(model: Model, table: CalibrationTable) -> dict[int, Range]:
-    """Return the usable range of every activation in the table, narrowed to what ops let through.
-
-    An activation that only a RELU, RELU6 or RELU_N1_TO_1 reads takes the range behind it: what
-    that op clips need not be told apart before. A "minus infinity" that PADV2 puts around a
-    maximum pool may saturate, so that its output takes the range before it.
-    """
-    ranges: dict[int, Range] = {}
-    consumers = {t: [model.operators[p] for p in at] for t, at in model.consumers().items()}
-    for index, name in enumerate(model.names()):
-        row = table.tensors.get(name)
-        if row is not None and -HUGE < row.lo <= row.hi < HUGE:
-            ranges[index] = (float(row.lo), float(row.hi))
-    for operator in model.operators:
-        name = model.op_name(operator)
-        fused = fused_bounds(operator) or (-math.inf, math.inf)
-        for tensor in indices(operator.outputs):
-            if tensor in ranges:
-                ranges[tensor] = _clip(ranges[tensor], fused)
-        if name == "PADV2":
-            _pass_far_padding(model, operator, ranges, consumers)
-        if name in CLIP_BOUNDS:
-            _narrow_source(model, operator, CLIP_BOUNDS[name], ranges, consumers)
-    return ranges
-
-
-def _narrow_source(
-    model: Model,
-    operator: Any,
-    bounds: Range,
-    ranges: dict[int, Range],
-    consumers: Mapping[int, list[Any]],
-) -> None:
-    source, target = indices(operator.inputs)[0], indices(operator.outputs)[0]
-    if target in ranges and len(consumers[source]) == 1 and source not in model.outputs:
-        ranges[source] = ranges[target] = _clip(ranges[target], bounds)
-
-
-def _pass_far_padding(
-    model: Model, operator: Any, ranges: dict[int, Range], consumers: Mapping[int, list[Any]]
-) -> None:
-    source, _, pad = indices(operator.inputs)
-    target = indices(operator.outputs)[0]
-    value = model.constant(pad)
-    readers = [model.op_name(reader) for reader in consumers.get(target, [])]
-    if value is None or source not in ranges or set(readers) != {"MAX_POOL_2D"}:
-        return
-    low, high = ranges[source]
-    if float(value.reshape(-1)[0]) < low - FAR_PADDING * (high - low):
-        ranges[target] = ranges[source]
-
-
-def _clip(span: Range, bounds: Range) -> Range:
-    return (
-        min(max(span[0], bounds[0]), bounds[1]),
-        min(max(span[1], bounds[0]), bounds[1]),
-    )
 
 
 def shared_parameters(
@@ -179,7 +115,7 @@ class _Sharing:
         """Widen the range of the tensor's group to hold these."""
         known = [self.ranges[tensor]] if tensor in self.ranges else []
         if spans:
-            self.ranges[tensor] = _union([*known, *spans])
+            self.ranges[tensor] = union([*known, *spans])
 
     def groups(self) -> list[Group]:
         """Return the groups, each with all it needs."""
@@ -193,7 +129,7 @@ class _Sharing:
         free = [self.ranges[t] for t in tensors if t in self.ranges and t not in self.fixed]
         held = [self.ranges[t] for t in tensors if t in self.ranges and t in self.fixed]
         return Group(
-            tuple(tensors), _union(free) if free else None, _union(held) if held else None, fixed
+            tuple(tensors), union(free) if free else None, union(held) if held else None, fixed
         )
 
 
@@ -209,14 +145,10 @@ def _group_parameters(group: Group) -> Quantization | None:
     spans = [span for span in (group.free_range, group.fixed_range) if span is not None]
     if not spans:
         return None
-    return activation_parameters(*_union(spans))
+    return activation_parameters(*union(spans))
 
 
 def constant_range(model: Model, index: int) -> Range:
     """Return the range of a float constant, widened to hold 0."""
     values = constant_values(model, index)
     return float(values.min(initial=0.0)), float(values.max(initial=0.0))
-
-
-def _union(spans: list[Range]) -> Range:
-    return min(low for low, _ in spans), max(high for _, high in spans)

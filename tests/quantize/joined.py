@@ -79,7 +79,8 @@ def joined_then_split() -> Model:
     logits = g.model.add_tensor("logits_again", (1, PLACES, CLASSES), "FLOAT32")
     g.model.operators[-1].outputs = np.array([boxes, logits], np.int32)
     scores = g.op("LOGISTIC", [logits], ("scores", (1, PLACES, CLASSES)))
-    return g.finish(g.op("TANH", [boxes], ("tanh", (1, PLACES, 4))), scores)
+    bins = g.op("SOFTMAX", [boxes], ("bins", (1, PLACES, 4)), options="SoftmaxOptions", beta=1.0)
+    return g.finish(bins, scores)
 
 
 def skip_connection(gain: float = 100.0) -> Model:
