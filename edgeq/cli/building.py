@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from edgeq import files
-from edgeq.build import Keep, build
-from edgeq.built import BuildOptions, BuildResult
+from edgeq.build.options import BuildOptions, BuildResult
+from edgeq.build.pipeline import build
+from edgeq.build.work import Keep
 from edgeq.cli.arguments import (
     Subparsers,
     add_command,

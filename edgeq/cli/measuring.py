@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.build import AS_IS
+from edgeq.build.forms import AS_IS
 from edgeq.bundle import Bundle
 from edgeq.cli.arguments import (
     Subparsers,

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from edgeq import files
-from edgeq.build import calibration_table
+from edgeq.build.work import calibration_table
 from edgeq.bundle import Bundle
 from edgeq.calibrate.collect import collect
 from edgeq.calibrate.histogram import Histogram

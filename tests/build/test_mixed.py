@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.build import build
-from edgeq.built import BuildOptions, BuildResult
+from edgeq.build.mixed import MARGIN_DB, MixedSearch, is_clear, mixed_models, with_margin
+from edgeq.build.options import BuildOptions, BuildResult
+from edgeq.build.pipeline import build
 from edgeq.bundle import Bundle
 from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.table import load_float
 from edgeq.errors import GateError
-from edgeq.mixed import MARGIN_DB, MixedSearch, is_clear, mixed_models, with_margin
 from edgeq.quantize.convert import quantize
 from edgeq.samples.split import only, split_samples
 from edgeq.samples.store import Sample

@@ -8,9 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import edgeq.build
-from edgeq.build import AUTO_METHODS, BIAS_CORRECTION, build
-from edgeq.built import BuildOptions
+import edgeq.build.forms
+import edgeq.build.refining
+from edgeq.build.forms import AUTO_METHODS
+from edgeq.build.options import BuildOptions
+from edgeq.build.pipeline import build
+from edgeq.build.refining import BIAS_CORRECTION
 from edgeq.bundle import Bundle, Manifest
 from edgeq.errors import EngineError
 from edgeq.quantize.convert import quantize
@@ -39,7 +42,7 @@ def test_what_is_kept_is_told_in_the_result_and_the_manifest(
         made = quantize(model, table)
         return replace(made, model=with_moved_biases(made.model, 0.1))
 
-    monkeypatch.setattr(edgeq.build, "quantize", quantized_badly)
+    monkeypatch.setattr(edgeq.build.forms, "quantize", quantized_badly)
     result = build(tiny_model_bytes, from_list(tiny_samples), tmp_path / "b", TINY)
     told = json.loads(json.dumps(result.as_dict()))
     assert told["refined"] == [BIAS_CORRECTION]
@@ -53,7 +56,7 @@ def test_a_correction_that_makes_it_worse_is_not_kept(
     def corrected_badly(model, int8, samples, **options):
         return with_moved_biases(correct_biases(model, int8, samples, **options), 0.5)
 
-    monkeypatch.setattr(edgeq.build, "correct_biases", corrected_badly)
+    monkeypatch.setattr(edgeq.build.refining, "correct_biases", corrected_badly)
     source = from_list(tiny_samples)
     result = build(tiny_model_bytes, source, tmp_path / "b", TINY)
     assert (result.refined, result.refined_db) == ((), 0.0)
@@ -73,7 +76,7 @@ def test_a_model_that_cannot_be_corrected_is_built_as_it_is(
         if error is not None:
             raise error
 
-    monkeypatch.setattr(edgeq.build, "correct_biases", refuse)
+    monkeypatch.setattr(edgeq.build.refining, "correct_biases", refuse)
     result = build(tiny_model_bytes, from_list(tiny_samples), tmp_path / "b", TINY)
     assert result.refined == ()
 
@@ -92,7 +95,7 @@ def test_only_fit_samples_are_corrected_on(monkeypatch, tiny_model_bytes, tiny_s
         given.extend(samples)
         return correct_biases(model, int8, samples, **options)
 
-    monkeypatch.setattr(edgeq.build, "correct_biases", watched)
+    monkeypatch.setattr(edgeq.build.refining, "correct_biases", watched)
     build(tiny_model_bytes, from_list(tiny_samples), tmp_path / "b", TINY)
     fit = split_samples(from_list(tiny_samples), TINY.held_out_ratio).fit
     expected = sorted((s for s in tiny_samples if s.id in fit), key=lambda s: s.id)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from edgeq.build import build
-from edgeq.built import BuildOptions
+from edgeq.build.options import BuildOptions
+from edgeq.build.pipeline import build
 from edgeq.bundle import Bundle
 from edgeq.observe.drift import DriftMonitor, DriftOptions, DriftReference
 from edgeq.samples.store import Sample

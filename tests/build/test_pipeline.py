@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.build import AUTO_METHODS, build
-from edgeq.built import BuildOptions, BuildResult
+from edgeq.build.forms import AUTO_METHODS
+from edgeq.build.options import BuildOptions, BuildResult
+from edgeq.build.pipeline import build
 from edgeq.bundle import Bundle, Golden
 from edgeq.calibrate.collect import collect
 from edgeq.calibrate.table import CalibrationTable, histograms_from_npz

@@ -1,0 +1,1 @@
+"""Float .tflite + samples -> a verified bundle: calibrate, choose, refine, prove, write."""

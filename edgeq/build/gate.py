@@ -1,0 +1,115 @@
+"""An INT8 form -> an engine that held-out samples prove, with ops float where it needs them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgeq.build.mixed import MixedSearch, mixed_models
+from edgeq.build.refining import refined_as
+from edgeq.build.work import Inputs, Made, Work
+from edgeq.calibrate.table import CalibrationTable
+from edgeq.engines.base import Engine
+from edgeq.engines.table import Backend
+from edgeq.errors import GateError
+from edgeq.quantize.convert import Quantized, quantize
+from edgeq.samples.split import only
+from edgeq.samples.store import Sample
+from edgeq.verify import Verdict, verify
+
+LATENCY_INPUTS = 4
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A form, its engine, and the gate's answer; `inputs` are of some held-out samples."""
+
+    made: Made
+    engine: Engine
+    verdict: Verdict
+    inputs: list[Inputs]
+
+
+def pass_gate(
+    work: Work, made: Made, reference: Engine, backend: Backend, engines: contextlib.ExitStack
+) -> Gated:
+    """Return what the gate lets pass: the model as it is, or with the ops float that cost most.
+
+    Raises:
+        EngineError: the backend refuses the model.
+        GateError: nothing passes.
+    """
+
+    def verified(made: Made) -> Gated:
+        work.stages.begin("engine")
+        with contextlib.ExitStack() as own:
+            engine = backend.load(made.int8.to_bytes(), work.options.threads)
+            own.enter_context(contextlib.closing(engine))
+            gated = Gated(made, engine, *_verify(work, reference, engine))
+            if gated.verdict.passed:
+                engines.push(own.pop_all())
+        return gated
+
+    gated = verified(made)
+    if gated.verdict.passed:
+        return gated
+    for mixed in _mixed(work, made, reference, backend):
+        second = verified(mixed)
+        if second.verdict.passed:
+            return second
+    work.keep("verdict.json", gated.verdict.to_json())
+    raise GateError(
+        f"the INT8 engine was refused: {'; '.join(gated.verdict.reasons)}",
+        hint="Add samples like those in the field, or try another --method.",
+        verdict=gated.verdict.as_dict(),
+    )
+
+
+def _mixed(work: Work, made: Made, reference: Engine, backend: Backend) -> Iterator[Made]:
+    """Search on the samples that chose the method: the held-out ones judge what comes of it."""
+    table, options = made.ranges, work.options
+    if table is None or not options.mixed_precision:
+        return
+    work.stages.begin("sensitivity")
+    search = MixedSearch(
+        model=made.source,
+        table=table,
+        samples=work.select,
+        reference=reference.infer,
+        make=lambda float_ops: _with_float_ops(work, made, table, float_ops),
+        load=backend.load,
+        gate=options.verify,
+        threads=options.threads,
+    )
+    for found in mixed_models(search, work.stages.tick):
+        yield made.with_form(found.model, found.float_ops)
+
+
+def _with_float_ops(
+    work: Work, made: Made, table: CalibrationTable, float_ops: frozenset[int]
+) -> Quantized:
+    """Return the model with these ops float, refined if the model without is."""
+    quantized = quantize(made.source, table, float_ops=float_ops)
+    form = refined_as(work, made.with_form(quantized.model, quantized.float_ops), made.refined)
+    return quantized if form is None else Quantized(form, quantized.float_ops, quantized.int8_ops)
+
+
+def _verify(work: Work, reference: Engine, engine: Engine) -> tuple[Verdict, list[Inputs]]:
+    """Judge the engine; return the verdict and the inputs of some of the held-out samples."""
+    work.stages.begin("verify", len(work.split.held_out))
+    kept: dict[str, Inputs] = {}
+    held_out = only(work.source, work.split.held_out)
+    samples = _remember(held_out, kept, max(LATENCY_INPUTS, work.options.golden))
+    verdict = verify(reference.infer, engine, samples, work.options.verify, work.stages.tick)
+    work.keep("verdict.json", verdict.to_json())
+    return verdict, [kept[i] for i in sorted(kept)]
+
+
+def _remember(samples: Iterator[Sample], kept: dict[str, Inputs], most: int) -> Iterator[Sample]:
+    """Pass the samples on, keeping the inputs of those with the least ids: the same each time."""
+    for sample in samples:
+        kept[sample.id] = sample.inputs
+        if len(kept) > most:
+            del kept[max(kept)]
+        yield sample

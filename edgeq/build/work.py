@@ -1,0 +1,76 @@
+"""What every step of one build reads, and the INT8 form that the steps hand on to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy.typing as npt
+
+from edgeq.build.options import BuildOptions
+from edgeq.calibrate.collect import Collection, Dropped
+from edgeq.calibrate.table import CalibrationTable
+from edgeq.files import sha256_bytes
+from edgeq.observe.stages import Stages
+from edgeq.quantize.convert import FloatOp
+from edgeq.samples.split import SampleSource, Split, only
+from edgeq.samples.store import Sample
+from edgeq.tflite.model import Model
+
+Inputs = dict[str, npt.NDArray[Any]]
+Keep = Callable[[str, bytes], None]  # file name, content
+
+
+@dataclass(frozen=True)
+class Work:
+    """One build: the model, its samples, what is asked for."""
+
+    content: bytes
+    model: Model
+    source: SampleSource
+    split: Split
+    options: BuildOptions
+    stages: Stages
+    keep: Keep
+
+    def fit(self) -> Iterator[Sample]:
+        """Yield the samples to calibrate on."""
+        return only(self.source, self.split.fit)
+
+    def select(self) -> Iterator[Sample]:
+        """Yield the samples that choices are made by, and nothing else."""
+        return only(self.source, self.split.select)
+
+
+def calibration_table(content: bytes, collection: Collection, method: str) -> CalibrationTable:
+    """Return the ranges that `method` chooses from the histograms of the model `content`."""
+    return CalibrationTable.from_histograms(
+        sha256_bytes(content), method, collection.samples, collection.histograms
+    )
+
+
+@dataclass(frozen=True)
+class Made:
+    """An INT8 form and how it came about.
+
+    `source` is the float model that it was quantized from by `ranges`: the given one, or an
+    equalized copy, which `refined` then says. `calibration` and `histograms` are always the given
+    model's. A model that arrived as INT8 has neither.
+    """
+
+    int8: Model
+    source: Model
+    ranges: CalibrationTable | None
+    calibration: CalibrationTable | None
+    collection: Collection | None
+    method: str
+    float_ops: tuple[FloatOp, ...] = ()
+    candidates: Mapping[str, float] = field(default_factory=dict)
+    dropped: tuple[Dropped, ...] = ()
+    refined: tuple[str, ...] = ()
+    refined_db: float = 0.0  # what the refinements are worth together
+
+    def with_form(self, int8: Model, float_ops: tuple[FloatOp, ...]) -> Made:
+        """Return the same with another INT8 form."""
+        return replace(self, int8=int8, float_ops=float_ops)
