@@ -1,8 +1,8 @@
-"""A float model as converters write it -> the same with every float constant plain float32.
+"""A float model as converters write it -> the same as the quantizer wants it.
 
 Folds constants behind DEQUANTIZE (float16 and INT8 weights) and the INT8 weights of dynamic-range
-("hybrid") ops. Tensor indices and names of the given model stay valid; ops may disappear, so
-their positions in the given model travel along.
+("hybrid") ops, and averages whole maps by MEAN. Tensor indices and names of the given model stay
+valid; ops may disappear, so their positions in the given model travel along.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from edgeq.errors import QuantizeError
 from edgeq.quantize.affine import dequantize_values
+from edgeq.quantize.pooling import pools_as_means
 from edgeq.quantize.scheme import RULES
 from edgeq.tflite.model import Model, indices
 
@@ -66,8 +67,8 @@ def constant_values(model: Model, index: int) -> Array:
     return values
 
 
-def fold_constants(model: Model) -> Prepared:
-    """Return a copy whose weights are float32 constants, wherever the file knows their values."""
+def prepare(model: Model) -> Prepared:
+    """Return a copy with float32 weights, wherever the file knows their values, and MEAN pools."""
     folded = model.copy()
     kept, positions = [], []
     for position, operator in enumerate(folded.operators):
@@ -77,6 +78,7 @@ def fold_constants(model: Model) -> Prepared:
         kept.append(operator)
         positions.append(position)
     folded.graph.operators = kept
+    pools_as_means(folded)
     return Prepared(folded, tuple(positions))
 
 

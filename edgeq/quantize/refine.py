@@ -28,7 +28,7 @@ from edgeq.quantize.affine import BIAS_LIMIT, INT8_MAX, INT8_MIN, representable
 from edgeq.quantize.compact import compact
 from edgeq.quantize.convert import INT8_SUFFIX
 from edgeq.quantize.plan import optional_input
-from edgeq.quantize.prepare import fold_constants
+from edgeq.quantize.prepare import prepare
 from edgeq.quantize.scheme import RULES, Weights, fused_bounds
 from edgeq.tflite.model import DTYPES, Model, Quantization, indices
 from edgeq.tflite.part import one_op
@@ -73,7 +73,7 @@ def correct_biases(
         EngineError, InvalidRequestError: the model cannot be run op by op on these samples.
     """
     corrected = int8.copy()
-    folded = fold_constants(model).model
+    folded = prepare(model).model
     layers = _layers(folded, corrected)
     if not layers or not samples or _has_state(corrected):
         return None

@@ -24,7 +24,7 @@ from edgeq.calibrate.table import CalibrationTable
 from edgeq.errors import CalibrationError
 from edgeq.quantize.convert import quantize
 from edgeq.quantize.plan import make_plan
-from edgeq.quantize.prepare import fold_constants
+from edgeq.quantize.prepare import prepare
 from edgeq.samples.store import Sample
 from edgeq.tflite.logits import before_softmax
 from edgeq.tflite.model import Model
@@ -66,7 +66,7 @@ def op_noise(
     Raises:
         CalibrationError: there is no sample to measure with.
     """
-    prepared = fold_constants(model)
+    prepared = prepare(model)
     rules = make_plan(prepared.model, table, ()).rules
     computing = [position for position, rule in rules.items() if not rule.moves_only]
     inputs = _chosen(samples, len(computing))

@@ -8,7 +8,7 @@ import pytest
 from edgeq.errors import QuantizeError
 from edgeq.quantize.affine import dequantize_values, quantize_values, symmetric_parameters
 from edgeq.quantize.convert import quantize
-from edgeq.quantize.prepare import constant_values, fold_constants, is_quantized
+from edgeq.quantize.prepare import constant_values, prepare, is_quantized
 from edgeq.tflite.model import Model, Quantization
 from edgeq.tflite.runtime import Runner
 from tests import tiny
@@ -57,7 +57,7 @@ def _hybrid() -> Model:
 
 @pytest.mark.parametrize("type_name", ["FLOAT16", "INT8"])
 def test_weights_behind_a_dequantize_are_folded(type_name: str) -> None:
-    prepared = fold_constants(_behind_dequantize(type_name))
+    prepared = prepare(_behind_dequantize(type_name))
     model = prepared.model
     assert [model.op_name(op) for op in model.operators] == ["FULLY_CONNECTED"]
     assert prepared.positions == (1,)
@@ -67,7 +67,7 @@ def test_weights_behind_a_dequantize_are_folded(type_name: str) -> None:
 
 
 def test_hybrid_weights_become_float_with_the_values_they_stand_for() -> None:
-    model = fold_constants(_hybrid()).model
+    model = prepare(_hybrid()).model
     quantization = symmetric_parameters(_weights())
     expected = dequantize_values(quantize_values(_weights(), quantization), quantization)
     np.testing.assert_array_equal(constant_values(model, model.operators[0].inputs[1]), expected)
