@@ -72,7 +72,7 @@ def quantize(
         )
     prepared = prepare(model)
     asked = {new for new, old in enumerate(prepared.positions) if old in float_ops}
-    plan = make_plan(prepared.model, table, asked)
+    plan = make_plan(prepared.model, table, asked, prepared.ranges)
     stays = tuple(
         FloatOp(prepared.positions[p], prepared.model.op_name(prepared.model.operators[p]), reason)
         for p, reason in sorted(plan.reasons.items())

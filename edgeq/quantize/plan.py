@@ -12,7 +12,7 @@ from edgeq.calibrate.table import CalibrationTable
 from edgeq.quantize.affine import INT8_MIN, weight_parameters
 from edgeq.quantize.joins import Choice, remedy
 from edgeq.quantize.prepare import constant_values
-from edgeq.quantize.ranges import Range, activation_ranges
+from edgeq.quantize.ranges import NOTHING, Range, activation_ranges
 from edgeq.quantize.scheme import (
     READS_ANY_TYPE,
     RULES,
@@ -52,13 +52,20 @@ class Plan:
     apart: frozenset[Cut]
 
 
-def make_plan(model: Model, table: CalibrationTable, keep_float: Iterable[int]) -> Plan:
+def make_plan(
+    model: Model,
+    table: CalibrationTable,
+    keep_float: Iterable[int],
+    given: Mapping[int, Range] = NOTHING,
+) -> Plan:
     """Choose the INT8 ops and their parameters; `keep_float` are op positions in `model`.
+
+    Ranges that are `given` stand above the table's.
 
     Dropping one op changes the scales its neighbours share, so that what they cost and what the
     kernels can express is asked again until nothing more drops out.
     """
-    ranges = activation_ranges(model, table)
+    ranges = activation_ranges(model, table, given)
     reasons = dict.fromkeys(keep_float, "asked to stay float")
     apart: frozenset[Cut] = frozenset()
     candidates = _candidates(model, ranges, reasons, table.tensors)

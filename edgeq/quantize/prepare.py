@@ -1,12 +1,14 @@
 """A float model as converters write it -> the same as the quantizer wants it.
 
 Folds constants behind DEQUANTIZE (float16 and INT8 weights) and the INT8 weights of dynamic-range
-("hybrid") ops, and averages whole maps by MEAN. Tensor indices and names of the given model stay
-valid; ops may disappear, so their positions in the given model travel along.
+("hybrid") ops, takes out the QUANTIZE -> DEQUANTIZE pairs that training left, and averages whole
+maps by MEAN. Tensor indices and names of the given model stay valid; ops may disappear, so their
+positions in the given model travel along.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,9 @@ import numpy.typing as npt
 
 from edgeq.errors import QuantizeError
 from edgeq.quantize.affine import dequantize_values
+from edgeq.quantize.pairs import bypass_pairs
 from edgeq.quantize.pooling import pools_as_means
+from edgeq.quantize.ranges import Range
 from edgeq.quantize.scheme import RULES
 from edgeq.tflite.model import Model, indices
 
@@ -25,10 +29,14 @@ INTEGER_ACTIVATIONS = ("INT8", "UINT8", "INT16")
 
 @dataclass(frozen=True)
 class Prepared:
-    """The normalised model; `positions[i]` is where its op i was in the given model."""
+    """The normalised model; `positions[i]` is where its op i was in the given model.
+
+    `ranges`: tensor -> what the model itself says of it, by QUANTIZE and DEQUANTIZE.
+    """
 
     model: Model
     positions: tuple[int, ...]
+    ranges: Mapping[int, Range]
 
 
 def is_quantized(model: Model) -> bool:
@@ -78,8 +86,11 @@ def prepare(model: Model) -> Prepared:
         kept.append(operator)
         positions.append(position)
     folded.graph.operators = kept
+    pairs = bypass_pairs(folded)
+    left = [new for new in range(len(kept)) if new not in pairs.positions]
+    folded.graph.operators = [kept[new] for new in left]
     pools_as_means(folded)
-    return Prepared(folded, tuple(positions))
+    return Prepared(folded, tuple(positions[new] for new in left), pairs.ranges)
 
 
 def _fold_dequantize(model: Model, operator: Any) -> bool:

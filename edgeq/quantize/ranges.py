@@ -17,6 +17,7 @@ FAR_PADDING = 8.0  # a pad value this many widths below the data is a "minus inf
 ERASED = 256.0  # beside a range so many times as wide, all values of an operand are one level
 MASKING = frozenset({"ADD", "SUB", "SELECT", "SELECT_V2"})  # what hides values from a softmax
 ALL: Range = (-math.inf, math.inf)
+NOTHING: Mapping[int, Range] = {}
 
 # What an op tells apart: beyond, its own result in INT8 does not change. Measured on layers whose
 # outputs reach 3 to 5 times as far: LOGISTIC +1.8 to +2.8 dB, TANH +2.3, HARD_SWISH +0.1 to +0.5.
@@ -28,8 +29,12 @@ TOLD_APART: dict[str, Range] = {
 }
 
 
-def activation_ranges(model: Model, table: CalibrationTable) -> dict[int, Range]:
+def activation_ranges(
+    model: Model, table: CalibrationTable, given: Mapping[int, Range] = NOTHING
+) -> dict[int, Range]:
     """Return the usable range of every activation in the table, narrowed to what ops let through.
+
+    What is `given` stands above the table.
 
     An activation that only a RELU, RELU6 or RELU_N1_TO_1 reads takes the range behind it: what
     that op clips need not be told apart before. So it is with what saturates a LOGISTIC, TANH or
@@ -37,7 +42,7 @@ def activation_ranges(model: Model, table: CalibrationTable) -> dict[int, Range]
     maximum pool may saturate, so that its output takes the range before it. One that hides values
     from a SOFTMAX may not: such a tensor has no usable range.
     """
-    ranges = _calibrated(model, table)
+    ranges = _calibrated(model, table) | dict(given)
     consumers = {t: [model.operators[p] for p in at] for t, at in model.consumers().items()}
     for operator in model.operators:
         name = model.op_name(operator)

@@ -67,7 +67,7 @@ def op_noise(
         CalibrationError: there is no sample to measure with.
     """
     prepared = prepare(model)
-    rules = make_plan(prepared.model, table, ()).rules
+    rules = make_plan(prepared.model, table, (), prepared.ranges).rules
     computing = [position for position, rule in rules.items() if not rule.moves_only]
     inputs = _chosen(samples, len(computing))
     (opened,), logits = before_softmax([prepared.model])
