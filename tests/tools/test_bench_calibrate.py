@@ -161,6 +161,7 @@ def test_a_tool_that_copies_the_float_model_loses_nothing(scripts, tmp_path):
     reference, row = rows_of([Peer("copy", script, ("a",), "tflite", None)], tmp_path, tmp_path)
     assert (reference.tool, reference.metric) == ("float", "top-1")
     assert (row.sqnr_db, row.agreement, row.delta, row.delta_se) == (float("inf"), 1.0, 0.0, 0.0)
+    assert row.float_ops == row.weighted_ops == 7
     assert (tmp_path / "digits/copy.tflite").read_bytes() == (
         ROOT / "tests/data/digits.tflite"
     ).read_bytes()
@@ -200,6 +201,7 @@ def test_edgeq_s_own_rows_come_from_its_commands(tmp_path):
     assert [row.status for row in (plain, refined, only)] == ["ok"] * 3, (plain, refined, only)
     assert plain.details["method"] == "max"
     assert not plain.details["refined"]
+    assert (plain.float_ops, plain.weighted_ops) == (0, 7)
     assert plain.agreement is not None
     assert plain.agreement > 0.95
     assert plain.sqnr_db is not None

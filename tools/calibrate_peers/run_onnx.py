@@ -1,13 +1,29 @@
-"""An .onnx model + samples -> its outputs, one array [N, ...] for each, in the folder `out`."""
+"""An .onnx model + samples -> its outputs, one array [N, ...] for each, in the folder `out`.
+
+Also counts the ops with weights, and those of them whose data do not come from INT8: some tools
+leave ops in float of their own accord, which is easier to be good at.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+import onnx
 from measured import Job, Notes, main
 from onnx_sessions import named_frames, open_session
 
+WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+
+
+def count_ops(model: onnx.ModelProto) -> dict[str, int]:
+    """Return how many ops have weights, and how many of them work on float data."""
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    weighted = [node for node in model.graph.node if node.op_type in WEIGHTED]
+    in_float = [node for node in weighted if makers.get(node.input[0]) != "DequantizeLinear"]
+    return {"weighted_ops": len(weighted), "float_ops": len(in_float)}
+
 
 def run(job: Job, notes: Notes) -> None:
+    notes.details.update(count_ops(onnx.load(str(job.model))))
     frames, session = named_frames(job), open_session(job)
     job.out.mkdir()
     arrays: list[np.ndarray] = []

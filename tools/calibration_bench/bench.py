@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.tflite.model import Model
 from tools.calibration_bench.cases import (
     Array,
     Case,
     TfliteRun,
+    count_ops,
     replayed,
     write_evaluation,
     write_samples,
@@ -42,6 +44,8 @@ class Row:
     peak_rss_mib: float | None = None
     above_mib: float | None = None
     bytes: int | None = None
+    weighted_ops: int | None = None  # convolutions, fully connected
+    float_ops: int | None = None  # of these, how many the tool left in float
     agreement: float | None = None
     sqnr_db: float | None = None
     metric: str = ""
@@ -162,12 +166,16 @@ def _scored(state: _Bench, row: Row, python: Path, made: Path) -> Row:
         kept.mkdir(parents=True, exist_ok=True)
         shutil.copy(made, kept / made.name)
     try:
-        comparison = Comparison(state.reference.outputs, _runner(state, python, made))
+        run, ops = _runner(state, python, made)
+        comparison = Comparison(state.reference.outputs, run)
         score = state.case.evaluation.score(comparison.run)
     except Exception as error:  # noqa: BLE001 - a file that does not run is the tool's result
         return replace(row, status="does not run", reason=str(error).splitlines()[0][:300])
     fidelity, reference = comparison.fidelity(), state.reference.score
-    row = replace(row, agreement=fidelity.agreement, sqnr_db=fidelity.sqnr_db)
+    row = replace(
+        row, agreement=fidelity.agreement, sqnr_db=fidelity.sqnr_db,
+        weighted_ops=ops["weighted_ops"], float_ops=ops["float_ops"],
+    )  # fmt: skip
     if score is None or reference is None:
         return row
     return replace(
@@ -176,14 +184,16 @@ def _scored(state: _Bench, row: Row, python: Path, made: Path) -> Row:
     )  # fmt: skip
 
 
-def _runner(state: _Bench, python: Path, made: Path) -> Run:
-    """Return what runs a file: LiteRT here, onnxruntime in the environment of its maker."""
+def _runner(state: _Bench, python: Path, made: Path) -> tuple[Run, dict[str, int]]:
+    """Return what runs a file: LiteRT here, onnxruntime in its maker's environment; and its ops."""
     if made.suffix == ".tflite":
-        return TfliteRun(made.read_bytes())
-    return replayed(_run_onnx(state, python, made))
+        content = made.read_bytes()
+        return TfliteRun(content), count_ops(Model.from_bytes(content))
+    outputs, ops = _run_onnx(state, python, made)
+    return replayed(outputs), ops
 
 
-def _run_onnx(state: _Bench, python: Path, model: Path) -> list[Array]:
+def _run_onnx(state: _Bench, python: Path, model: Path) -> tuple[list[Array], dict[str, int]]:
     out = state.folder / f"{model.stem}.outputs"
     report = state.child.run(python, "run_onnx.py", model, state.reference.inputs, out)
     if not report.is_ok:
@@ -191,7 +201,7 @@ def _run_onnx(state: _Bench, python: Path, model: Path) -> list[Array]:
     count = len(state.reference.outputs)
     arrays = [np.load(out / f"{number}.npy", mmap_mode="r") for number in range(count)]
     shutil.rmtree(out)  # the disk gives the room back once the arrays are gone
-    return arrays
+    return arrays, report.details
 
 
 def _convert(state: _Bench) -> Path | str:
@@ -209,9 +219,8 @@ def _convert(state: _Bench) -> Path | str:
 
 def _as_the_original(state: _Bench, python: Path, converted: Path) -> Path | str:
     try:
-        comparison = Comparison(
-            state.reference.outputs, replayed(_run_onnx(state, python, converted))
-        )
+        outputs, _ = _run_onnx(state, python, converted)
+        comparison = Comparison(state.reference.outputs, replayed(outputs))
         for _ in range(len(state.reference.outputs[0])):
             comparison.run([])
     except (RuntimeError, ValueError) as error:

@@ -14,6 +14,7 @@ from edgeq.cli.inputs import SampleFolder, sidecar_of
 from edgeq.samples.decode import load_file
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner, TensorSpec
+from edgeq.tflite.schema import schema
 from tools.calibration_bench.scoring import Run, Score, is_scores, top1
 
 Array = npt.NDArray[Any]
@@ -21,6 +22,7 @@ Array = npt.NDArray[Any]
 REPOSITORY = Path(__file__).resolve().parents[2]
 OWN_MODELS = ("digits", "digits_v2")
 OWN_CALIBRATION = 64
+WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
 
 
 class Evaluation(Protocol):
@@ -125,6 +127,15 @@ class TfliteRun:
         fed = {spec.name: _quantized(value, spec, affine) for spec, value, affine in given}
         outputs = self._runner.run(fed).values()
         return [_real(v, affine) for v, affine in zip(outputs, self._outputs, strict=True)]
+
+
+def count_ops(model: Model) -> dict[str, int]:
+    """Return how many ops have weights, and how many of them work on float data."""
+    weighted = [op for op in model.operators if model.op_name(op) in WEIGHTED]
+    data = [model.tensors[op.inputs[2 if model.op_name(op) == "TRANSPOSE_CONV" else 0]]
+            for op in weighted]  # fmt: skip
+    in_float = sum(tensor.type == schema.TensorType.FLOAT32 for tensor in data)
+    return {"weighted_ops": len(weighted), "float_ops": in_float}
 
 
 Affine = tuple[float, int]  # scale, zero point

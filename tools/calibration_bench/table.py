@@ -7,8 +7,8 @@ from itertools import groupby
 
 from tools.calibration_bench.bench import Row
 
-HEADER = ("tool", "seconds", "CPU s", "MiB", "over start", "agree %", "SQNR dB", "metric",
-          "- float", "+- SE", "")  # fmt: skip
+HEADER = ("tool", "seconds", "CPU s", "MiB", "over start", "float ops", "agree %", "SQNR dB",
+          "metric", "- float", "+- SE", "")  # fmt: skip
 REASON_SHOWN = 90
 
 
@@ -28,6 +28,7 @@ def cells(row: Row) -> tuple[str, ...]:
         shown(row.cpu_s, 2),
         shown(row.peak_rss_mib, 0),
         shown(row.above_mib, 0),
+        "" if row.weighted_ops is None else f"{row.float_ops}/{row.weighted_ops}",
         shown(row.agreement, 2, scale=100),
         shown(row.sqnr_db, 2),
         shown(row.value, 4),
