@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from flatbuffers import flexbuffers
 
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
@@ -81,6 +82,42 @@ def joined_then_split() -> Model:
     scores = g.op("LOGISTIC", [logits], ("scores", (1, PLACES, CLASSES)))
     bins = g.op("SOFTMAX", [boxes], ("bins", (1, PLACES, 4)), options="SoftmaxOptions", beta=1.0)
     return g.finish(bins, scores)
+
+
+def with_suppression(best: int = 10) -> Model:
+    """Return a head whose boxes and scores a custom op of the runtime sorts and thins out."""
+    g = Net()
+    boxes, logits = g.branches(boxes=1.0)
+    scores = g.op("LOGISTIC", [logits], ("scores", (1, PLACES, CLASSES)))
+    draw = np.random.default_rng(1)
+    corners = np.concatenate([draw.uniform(0, 1, (PLACES, 2)), np.full((PLACES, 2), 0.2)], axis=1)
+    anchors = g.constant("anchors", corners.astype(np.float32))
+    shapes = {"boxes": (1, best, 4), "classes": (1, best), "scores": (1, best), "count": (1,)}
+    results = [g.model.add_tensor(f"best_{n}", s, "FLOAT32") for n, s in shapes.items()]
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = 32  # CUSTOM
+    code.customCode, code.version = b"TFLite_Detection_PostProcess", 1
+    g.model.proto.operatorCodes.append(code)
+    operator = schema.OperatorT()
+    operator.opcodeIndex = len(g.model.proto.operatorCodes) - 1
+    operator.inputs = np.array([boxes, scores, anchors], np.int32)
+    operator.outputs = np.array(results, np.int32)
+    operator.customOptions = np.frombuffer(_suppression_options(best), np.uint8)
+    g.model.operators.append(operator)
+    return g.finish(*results)
+
+
+def _suppression_options(best: int) -> bytes:
+    options = flexbuffers.Builder()
+    with options.Map():
+        options.Int("max_detections", best)
+        options.Int("max_classes_per_detection", 1)
+        options.Int("num_classes", CLASSES - 1)  # without the background
+        options.Float("nms_score_threshold", 0.1)
+        options.Float("nms_iou_threshold", 0.5)
+        for axis in "yxhw":
+            options.Float(f"{axis}_scale", 5.0)
+    return bytes(options.Finish())
 
 
 def skip_connection(gain: float = 100.0) -> Model:
