@@ -18,7 +18,7 @@ from edgeq.errors import QuantizeError
 from edgeq.quantize.affine import per_tensor, quantize_bias, quantize_values
 from edgeq.quantize.compact import compact
 from edgeq.quantize.plan import Plan, make_plan, optional_input
-from edgeq.quantize.prepare import constant_values, prepare, is_quantized
+from edgeq.quantize.prepare import check_stateless, constant_values, is_quantized, prepare
 from edgeq.quantize.scheme import READS_ANY_TYPE, Rule, Weights
 from edgeq.quantize.sharing import activations, constant_parameters
 from edgeq.tflite.model import Model, Quantization, indices
@@ -63,13 +63,14 @@ def quantize(
         float_ops: positions of ops that must stay float.
 
     Raises:
-        QuantizeError: the model is quantized already.
+        QuantizeError: the model is quantized already, or keeps state.
     """
     if is_quantized(model):
         raise QuantizeError(
             "the model's ops already exchange integers; quantizing takes a float model",
             hint="Use the model as it is, or drop the float model it was made from.",
         )
+    check_stateless(model)
     prepared = prepare(model)
     asked = {new for new, old in enumerate(prepared.positions) if old in float_ops}
     plan = make_plan(prepared.model, table, asked, prepared.ranges)

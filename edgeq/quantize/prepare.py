@@ -51,6 +51,32 @@ def is_quantized(model: Model) -> bool:
     return False
 
 
+def check_stateless(model: Model) -> None:
+    """Refuse a model of which one inference leaves something to the next.
+
+    An LSTM's variable tensors are no such thing: every run begins with them reset. Resource
+    variables cannot be, so that ranges and verdict would depend on the order of the samples.
+
+    Raises:
+        QuantizeError: an op writes a variable, elsewhere than where variables begin.
+    """
+    graphs = model.subgraphs()
+    begins = {
+        int(operator.builtinOptions.initSubgraphIndex)
+        for graph in graphs
+        for operator in graph.operators
+        if graph.op_name(operator) == "CALL_ONCE"
+    }
+    for number, graph in enumerate(graphs):
+        names = [graph.op_name(operator) for operator in graph.operators]
+        if "ASSIGN_VARIABLE" in names and number not in begins:
+            raise QuantizeError(
+                f"op {names.index('ASSIGN_VARIABLE')} (ASSIGN_VARIABLE) keeps state from one "
+                "inference to the next; edgeq takes models that begin anew each time",
+                hint="Export the model with its state as inputs and outputs.",
+            )
+
+
 def _is_integer_activation(model: Model, index: int) -> bool:
     return (
         index >= 0

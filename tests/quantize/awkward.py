@@ -287,6 +287,36 @@ def lstm(steps: int = 5, units: int = 6) -> Model:
     return g.finish(layer(g, x, 3))
 
 
+def running_sum() -> Model:
+    """A layer over the sum of all inputs so far, which a resource variable holds."""
+    g = Graph({"x": ROW})
+    handle = _variable(g.model)
+    before = g.apply("READ_VARIABLE", [handle], ROW)
+    total = g.apply("ADD", [before, 0], ROW, options="AddOptions")
+    g.model.operators.append(g.model.make_operator("ASSIGN_VARIABLE", 1, [handle, total], []))
+    begin = _subgraph(g.model)
+    begin.graph.inputs = None
+    zeros = begin.add_tensor("zeros", ROW, "FLOAT32", values=np.zeros(ROW, np.float32))
+    assigned = begin.make_operator("ASSIGN_VARIABLE", 1, [_variable(begin), zeros], [])
+    begin.operators.append(assigned)
+    once = g.model.make_operator("CALL_ONCE", 1, [], [])
+    once.builtinOptionsType = schema.BuiltinOptions.CallOnceOptions
+    once.builtinOptions = schema.CallOnceOptionsT()
+    once.builtinOptions.initSubgraphIndex = 1
+    g.model.operators.insert(0, once)
+    return g.finish(layer(g, total))
+
+
+def _variable(model: Model) -> int:
+    handle = model.add_tensor("handle", (), "RESOURCE")
+    operator = model.make_operator("VAR_HANDLE", 1, [], [handle])
+    operator.builtinOptionsType = schema.BuiltinOptions.VarHandleOptions
+    operator.builtinOptions = schema.VarHandleOptionsT()
+    operator.builtinOptions.container, operator.builtinOptions.sharedName = b"", b"sum"
+    model.operators.append(operator)
+    return handle
+
+
 def _signature(key: str, inputs: dict[str, int], outputs: dict[str, int], graph: int = 0) -> Any:
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = key.encode(), graph

@@ -11,8 +11,9 @@ from ai_edge_litert.interpreter import Interpreter
 from edgeq.build.options import BuildOptions, BuildResult
 from edgeq.build.pipeline import build
 from edgeq.calibrate.collect import collect
-from edgeq.errors import CalibrationError, EngineError
+from edgeq.errors import CalibrationError, EngineError, QuantizeError
 from edgeq.quantize.convert import quantize
+from edgeq.quantize.prepare import check_stateless
 from edgeq.samples.store import Sample
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
@@ -107,6 +108,19 @@ def test_the_order_of_the_sequences_is_no_matter_to_an_lstm() -> None:
     samples = awkward.samples(model)
     forth, back = collect(model, samples), collect(model, samples[::-1])
     assert forth.histograms == back.histograms
+
+
+def test_a_model_that_keeps_what_it_saw_is_refused(tmp_path: Path) -> None:
+    model = awkward.running_sum()
+    with pytest.raises(QuantizeError, match=r"op 4 \(ASSIGN_VARIABLE\) keeps state") as caught:
+        _build(model, awkward.samples(model), tmp_path)
+    assert "inputs and outputs" in caught.value.hint
+
+
+def test_a_variable_that_is_only_read_is_no_state() -> None:
+    model = awkward.running_sum()
+    del model.operators[4]
+    check_stateless(model)
 
 
 # ---- signatures
