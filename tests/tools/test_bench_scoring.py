@@ -45,6 +45,9 @@ def test_agreement_is_of_the_top_class_and_only_where_there_are_classes():
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
     answers = np.array([[0.8, 0.2], [0.4, 0.6], [0.4, 0.6], [0.1, 0.9]])
     assert compared([scores], [answers]).fidelity().agreement == 0.75
+    restored = Comparison([scores], replayed([answers]), classes=False)
+    restored.run([])
+    assert restored.fidelity().agreement is None
     boxes = np.ones((4, 5, 2))
     assert compared([boxes], [boxes]).fidelity().agreement is None
 

@@ -2,7 +2,8 @@
 
 preserve (its default) reads every tensor from Python after each run; profiler lets the
 interpreter's own profiler keep the minima and maxima. Both then take a moving average of them.
-It refuses a model without a signature; one is added here, and said in the notes.
+It refuses a model without a signature, and takes every op of a file from before 2020 (whose codes
+are only in the field `deprecated_builtin_code`) for an ADD. Both are put right here, and noted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MODES = {
 }
 
 
-def named(graph: schema.SubGraphT, tensors: list[int], prefix: str) -> list[schema.TensorMapT]:
+def named(tensors: list[int], prefix: str) -> list[schema.TensorMapT]:
     """Return the signature's entries for these tensors: prefix and number -> tensor."""
     entries = []
     for number, index in enumerate(tensors):
@@ -30,25 +31,28 @@ def named(graph: schema.SubGraphT, tensors: list[int], prefix: str) -> list[sche
     return entries
 
 
-def with_own_signature(content: bytes) -> tuple[bytes, bool]:
-    """Return the model with the one signature that is used here, and whether it had any."""
+def put_right(content: bytes, notes: Notes) -> bytes:
+    """Return the model with the one signature that is used here, and its ops' codes in place."""
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
-    had_any = bool(model.signatureDefs)
+    if not model.signatureDefs:
+        notes.lines.append("refuses the file as it is (no signature); one was added")
+    if any(code.builtinCode < code.deprecatedBuiltinCode for code in model.operatorCodes):
+        notes.lines.append("misreads the old file's op codes; they were filled in")
+        for code in model.operatorCodes:
+            code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
     graph = model.subgraphs[0]
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = KEY, 0
-    signature.inputs = named(graph, graph.inputs, "input_")
-    signature.outputs = named(graph, graph.outputs, "output_")
+    signature.inputs = named(graph.inputs, "input_")
+    signature.outputs = named(graph.outputs, "output_")
     model.signatureDefs = [signature]
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output()), had_any
+    return bytes(builder.Output())
 
 
 def quantize(job: Job, notes: Notes) -> None:
-    content, had_any = with_own_signature(job.model.read_bytes())
-    if not had_any:
-        notes.lines.append("refuses the file as it is (no signature); one was added")
+    content = put_right(job.model.read_bytes(), notes)
     # A list, for its progress bar consumes a generator before calibration sees it.
     frames = [{f"input_{n}": x for n, x in enumerate(frame)} for frame in job.frames()]
     made = quantizer.Quantizer(content, recipe.static_wi8_ai8())

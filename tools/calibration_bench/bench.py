@@ -167,8 +167,9 @@ def _scored(state: _Bench, row: Row, python: Path, made: Path) -> Row:
         shutil.copy(made, kept / made.name)
     try:
         run, ops = _runner(state, python, made)
-        comparison = Comparison(state.reference.outputs, run)
-        score = state.case.evaluation.score(comparison.run)
+        evaluation = state.case.evaluation
+        comparison = Comparison(state.reference.outputs, run, classes=evaluation.has_classes)
+        score = evaluation.score(comparison.run)
     except Exception as error:  # noqa: BLE001 - a file that does not run is the tool's result
         return replace(row, status="does not run", reason=str(error).splitlines()[0][:300])
     fidelity, reference = comparison.fidelity(), state.reference.score

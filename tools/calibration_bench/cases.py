@@ -28,6 +28,11 @@ WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"}
 class Evaluation(Protocol):
     """Labelled data and its metric."""
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether an output that is one vector holds the scores of classes."""
+        ...
+
     def score(self, run: Run) -> Score | None:
         """Run every frame, always in the same order; None where there are no labels."""
         ...
@@ -49,7 +54,7 @@ class LabelledFile:
 
     path: Path
     inputs: tuple[TensorSpec, ...]
-    classes: bool  # whether the model's first output is one score vector
+    has_classes: bool
 
     def score(self, run: Run) -> Score | None:
         """Score the first output's top class."""
@@ -59,7 +64,7 @@ class LabelledFile:
             answers.append(int(outputs[0].argmax()))
         with np.load(self.path) as archive:
             labels = archive["y"].reshape(-1) if "y" in archive.files else None
-        if labels is None or not self.classes or len(labels) != len(answers):
+        if labels is None or not self.has_classes or len(labels) != len(answers):
             return None
         return top1(labels, np.array(answers))
 

@@ -60,6 +60,11 @@ class Task:
     kit: ModuleType
     task: dict[str, Any]
 
+    @property
+    def has_classes(self) -> bool:
+        """True for classification; an autoencoder's output is one vector too."""
+        return bool(self.task["kind"] == "top1")
+
     def score(self, run: Run) -> Score:
         """Score with evalkit's own metric."""
         classes: list[Array] = []  # of segmentation, for evalkit keeps no answers of it

@@ -60,10 +60,11 @@ class Comparison:
     Args:
         reference: the float model's outputs, each [N, ...].
         run: the model to compare.
+        classes: whether the outputs that are one vector are the scores of classes.
     """
 
-    def __init__(self, reference: Sequence[Array], run: Run) -> None:
-        self._reference, self._run = reference, run
+    def __init__(self, reference: Sequence[Array], run: Run, *, classes: bool = True) -> None:
+        self._reference, self._run, self._classes = reference, run, classes
         self._signal = np.zeros(len(reference))
         self._noise = np.zeros(len(reference))
         self._same = np.zeros(len(reference))
@@ -86,7 +87,7 @@ class Comparison:
         """Return what the frames so far come to."""
         with np.errstate(divide="ignore"):
             ratios = self._signal / self._noise
-        classes = [is_scores(output.shape[1:]) for output in self._reference]
+        classes = [self._classes and is_scores(o.shape[1:]) for o in self._reference]
         agreements = self._same[classes] / max(1, self.frames)
         return Fidelity(
             sqnr_db=10 * math.log10(max(ratios.min(), 1e-30)),
