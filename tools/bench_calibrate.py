@@ -11,6 +11,8 @@ work began, and the model that came out on labelled data. Peers are installed fr
 index, each in an environment of its own; one that refuses a model is listed with its reason.
 
 Every .tflite runs in LiteRT with one thread, every .onnx in onnxruntime, where its maker lives.
+What a tool leaves in float costs it nothing here: `float ops` counts those of its convolutions and
+matrix products, and an .onnx may also add, pool and finish in float where a .tflite does not.
 SQNR is 10 log10(sum float^2 / sum (float - int8)^2) over all frames, of the worst output;
 agreement is that of the top class, where an output is one score vector.
 """

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from tools.calibration_bench.children import SCRIPTS, Child, Report
 from tools.calibration_bench.cost import FEW, MANY, Cost, cost_table
 from tools.calibration_bench.environments import REQUIREMENTS, MissingEnvironment, python_of
 from tools.calibration_bench.peers import CALIBRATE_ONLY, PEERS, Peer, chosen
-from tools.calibration_bench.program import make_parser, named_file
+from tools.calibration_bench.program import finite, make_parser, named_file
 from tools.calibration_bench.table import table_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,6 +163,8 @@ def test_a_tool_that_copies_the_float_model_loses_nothing(scripts, tmp_path):
     assert (reference.tool, reference.metric) == ("float", "top-1")
     assert (row.sqnr_db, row.agreement, row.delta, row.delta_se) == (float("inf"), 1.0, 0.0, 0.0)
     assert row.float_ops == row.weighted_ops == 7
+    assert row.notes == ("left every op with weights in float",)
+    assert json.loads(json.dumps(finite(asdict(row)), allow_nan=False))["sqnr_db"] is None
     assert (tmp_path / "digits/copy.tflite").read_bytes() == (
         ROOT / "tests/data/digits.tflite"
     ).read_bytes()

@@ -15,6 +15,7 @@ from tools.calibration_bench.evalkit_tasks import (
     Task,
     _average_precision,
     _matched,
+    cases_of_tasks,
     load_evalkit,
 )
 from tools.calibration_bench.scoring import Comparison, Score, is_scores, standard_error, top1
@@ -103,6 +104,12 @@ def test_average_precision_in_parts_is_evalkit_s(shared, seed):
         for (b, scores), (g, ignored) in zip(found, truth, strict=True)
     ]
     assert _average_precision(parts) == pytest.approx(kit.ap(found, truth))
+
+
+@pytest.mark.shared
+def test_a_task_that_is_not_there_is_named(shared, tmp_path):
+    with pytest.raises(SystemExit, match="yolo"):
+        cases_of_tasks(shared / "data", ["yolo"], tmp_path)
 
 
 @pytest.mark.shared

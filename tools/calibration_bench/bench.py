@@ -177,6 +177,8 @@ def _scored(state: _Bench, row: Row, python: Path, made: Path) -> Row:
         row, agreement=fidelity.agreement, sqnr_db=fidelity.sqnr_db,
         weighted_ops=ops["weighted_ops"], float_ops=ops["float_ops"],
     )  # fmt: skip
+    if row.float_ops and row.float_ops == row.weighted_ops:
+        row = replace(row, notes=("left every op with weights in float", *row.notes))
     if score is None or reference is None:
         return row
     return replace(

@@ -50,6 +50,8 @@ def cases_of_tasks(tasks: Path, only: Sequence[str], folder: Path) -> list[Case]
         samples.mkdir()
         np.save(samples / "calib.npy", np.concatenate(list(kit.calibration_inputs(task))))
         cases.append(Case(name, (tasks / task["model"]).resolve(), samples, Task(kit, task)))
+    if not cases:
+        raise SystemExit(f"{tasks} holds no float .tflite task of the names {list(only)}")
     return cases
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import re
@@ -155,7 +156,17 @@ def run_cost(options: argparse.Namespace, folder: Path) -> None:
 def print_json(options: argparse.Namespace, name: str, results: Sequence[Any]) -> None:
     """Print one object: where it was measured, with how many threads, and the results."""
     head = {"machine": machine(), "threads": options.threads}
-    print(json.dumps({**head, name: [asdict(result) for result in results]}, indent=1))
+    told = finite({**head, name: [asdict(result) for result in results]})
+    print(json.dumps(told, indent=1, allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """Return the value with null for what JSON has no number for, such as the SQNR of a copy."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def main(description: str) -> int:
