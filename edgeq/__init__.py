@@ -38,7 +38,8 @@ order of reading; the first line of each says what goes in and what comes out.
                       store reservoir split decode image npz
     bundle.py     the directory that a build hands over
     tflite/       the model language every stage speaks: the TFLite flatbuffer
-                      model names tap logits part runtime structure flatbuffer schema schema_tables
+                      model names tap logits suppression part runtime structure flatbuffer
+                      schema schema_tables
                   -- beneath everything --
     log.py        records -> lines for people, machines and the journal
     files.py      atomic write, fsync, digest, move

@@ -10,6 +10,7 @@ from edgeq.engines.base import Engine, EngineKind
 from edgeq.engines.cpu import CpuEngine
 from edgeq.tflite.logits import before_softmax
 from edgeq.tflite.model import Model
+from edgeq.tflite.suppression import before_suppression
 from edgeq.verify import rank
 
 
@@ -18,7 +19,8 @@ def fidelity_db(
 ) -> dict[str, float]:
     """Return each form's SQNR in dB at its worst output; nothing where the samples are gone."""
     threads = work.options.threads
-    (reference, *opened), logits = before_softmax([work.model, *forms.values()])
+    models = [before_suppression(model) for model in (work.model, *forms.values())]
+    (reference, *opened), logits = before_softmax(models)
     with contextlib.ExitStack() as engines:
 
         def load(model: Model, kind: EngineKind) -> Engine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from edgeq.build.mixed import MixedSearch, mixed_models
@@ -11,11 +11,13 @@ from edgeq.build.refining import refined_as
 from edgeq.build.work import Inputs, Made, Work
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.engines.base import Engine
-from edgeq.engines.table import Backend
+from edgeq.engines.table import Backend, load_float
 from edgeq.errors import GateError
 from edgeq.quantize.convert import Quantized, quantize
 from edgeq.samples.split import only
 from edgeq.samples.store import Sample
+from edgeq.tflite.model import Model
+from edgeq.tflite.suppression import before_suppression
 from edgeq.verify import Verdict, verify
 
 LATENCY_INPUTS = 4
@@ -41,12 +43,15 @@ def pass_gate(
         GateError: nothing passes.
     """
 
+    expected = _comparable(made, work.model, reference, _float(work), engines)
+
     def verified(made: Made) -> Gated:
         work.stages.begin("engine")
         with contextlib.ExitStack() as own:
             engine = backend.load(made.int8.to_bytes(), work.options.threads)
             own.enter_context(contextlib.closing(engine))
-            gated = Gated(made, engine, *_verify(work, reference, engine))
+            judged = _comparable(made, made.int8, engine, _int8(work, backend), own)
+            gated = Gated(made, engine, *_verify(work, expected, judged))
             if gated.verdict.passed:
                 engines.push(own.pop_all())
         return gated
@@ -54,7 +59,7 @@ def pass_gate(
     gated = verified(made)
     if gated.verdict.passed:
         return gated
-    for mixed in _mixed(work, made, reference, backend):
+    for mixed in _mixed(work, made, expected, backend):
         second = verified(mixed)
         if second.verdict.passed:
             return second
@@ -64,6 +69,31 @@ def pass_gate(
         hint="Add samples like those in the field, or try another --method.",
         verdict=gated.verdict.as_dict(),
     )
+
+
+def _float(work: Work) -> Callable[[Model], Engine]:
+    return lambda model: load_float(model.to_bytes(), threads=work.options.threads)
+
+
+def _int8(work: Work, backend: Backend) -> Callable[[Model], Engine]:
+    return lambda model: backend.load(model.to_bytes(), work.options.threads)
+
+
+def _comparable(
+    made: Made,
+    model: Model,
+    engine: Engine,
+    load: Callable[[Model], Engine],
+    engines: contextlib.ExitStack,
+) -> Engine:
+    """Return an engine whose outputs can be compared place by place: mostly the one given.
+
+    A model that arrived as INT8 differs from its reference kernels by a rounding at most.
+    """
+    opened = before_suppression(model)
+    if opened is model or made.ranges is None:
+        return engine
+    return engines.enter_context(contextlib.closing(load(opened)))
 
 
 def _mixed(work: Work, made: Made, reference: Engine, backend: Backend) -> Iterator[Made]:
@@ -78,12 +108,18 @@ def _mixed(work: Work, made: Made, reference: Engine, backend: Backend) -> Itera
         samples=work.select,
         reference=reference.infer,
         make=lambda float_ops: _with_float_ops(work, made, table, float_ops),
-        load=backend.load,
+        load=lambda int8, threads: backend.load(_opened(int8), threads),
         gate=options.verify,
         threads=options.threads,
     )
     for found in mixed_models(search, work.stages.tick):
         yield made.with_form(found.model, found.float_ops)
+
+
+def _opened(content: bytes) -> bytes:
+    model = Model.from_bytes(content)
+    opened = before_suppression(model)
+    return content if opened is model else opened.to_bytes()
 
 
 def _with_float_ops(

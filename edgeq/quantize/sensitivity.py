@@ -29,6 +29,7 @@ from edgeq.samples.store import Sample
 from edgeq.tflite.logits import before_softmax
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
+from edgeq.tflite.suppression import before_suppression
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
@@ -70,7 +71,7 @@ def op_noise(
     rules = make_plan(prepared.model, table, (), prepared.ranges).rules
     computing = [position for position, rule in rules.items() if not rule.moves_only]
     inputs = _chosen(samples, len(computing))
-    (opened,), logits = before_softmax([prepared.model])
+    (opened,), logits = before_softmax([before_suppression(prepared.model)])
     table = _renamed(table, prepared.model.names(), opened.names())
 
     def outputs(form: Model) -> Iterator[Outputs]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,13 @@ from edgeq.build.options import BuildOptions, BuildResult
 from edgeq.build.pipeline import build
 from edgeq.calibrate.collect import collect
 from edgeq.errors import CalibrationError, EngineError, QuantizeError
-from edgeq.quantize.convert import quantize
 from edgeq.quantize.prepare import check_stateless
 from edgeq.samples.store import Sample
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
 from edgeq.tflite.structure import check_structure
-from tests.build_samples import from_list
+from tests.build_samples import from_list, sample
 from tests.quantize import awkward, joined
-from tests.quantize.minmax import minmax_table
 from tests.tiny import Array
 
 LEAST_DB = 20.0  # of small nets over a few samples of noise
@@ -177,12 +176,33 @@ def test_a_custom_op_that_the_runtime_lacks_is_refused_by_its_name(tmp_path: Pat
     assert not any(tmp_path.iterdir())
 
 
-def test_a_custom_op_that_the_runtime_has_stays_float() -> None:
+def test_a_custom_op_that_the_runtime_has_stays_float(tmp_path: Path) -> None:
+    """And where it sorts detections, boxes and scores are judged before."""
     model = joined.with_suppression()
-    quantized = quantize(model, minmax_table(model, joined.inputs(8)))
-    check_structure(quantized.model)
-    assert [op.name for op in quantized.float_ops] == ["CUSTOM:TFLite_Detection_PostProcess"]
-    runners = Runner(model.to_bytes()), Runner(quantized.model.to_bytes())
+    samples = [sample(**given) for given in joined.inputs(24)]
+    result = _build(model, samples, tmp_path)
+    assert _float_names(result) == ["CUSTOM:TFLite_Detection_PostProcess"]
+    assert [output.name for output in result.verdict.outputs] == ["boxes", "scores"]
+    runners = Runner(model.to_bytes()), Runner(_int8(result).to_bytes())
     expected, actual = (runner.run(joined.inputs(1, first=50)[0]) for runner in runners)
     assert set(actual) == set(expected)
     assert np.abs(expected["best_scores"] - actual["best_scores"]).max() < 0.03
+
+
+@pytest.mark.parametrize(
+    ("net", "float_ops"),
+    [
+        (joined.detector, ["CONCATENATION", "TRANSPOSE"]),
+        (joined.skip_connection, []),
+        (lambda: joined.inception(300.0), ["CONCATENATION", "CONV_2D"]),
+    ],
+    ids=["detector", "skip connection", "branch that the union erases"],
+)
+def test_nets_that_join_unlike_ranges_are_built(
+    net: Callable[[], Model], float_ops: list[str], tmp_path: Path
+) -> None:
+    """The last by measurement: the gate refuses the union, and the reader costs most."""
+    samples = [sample(**given) for given in joined.inputs(24)]
+    result = _build(net(), samples, tmp_path)
+    assert _float_names(result) == float_ops
+    assert min(output.sqnr_db for output in result.verdict.outputs) > LEAST_DB
