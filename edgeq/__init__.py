@@ -24,6 +24,9 @@ order of reading; the first line of each says what goes in and what comes out.
                       metrics stages drift divergence page
     swap/         Slot: load, warm, self-check, switch, drain; probation
                       slot pool probation
+    explain/      two models, a table, a few inputs -> what each tensor is like, each op costs
+                      explain explanation tensors shapes twins layers comparison forced gains
+                      weights words
     verify.py     float model, Engine, held-out samples -> Verdict
     registry/     versions, events, live pointer, rollback: SQLite
                       registry database
