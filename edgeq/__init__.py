@@ -33,7 +33,7 @@ order of reading; the first line of each says what goes in and what comes out.
     engines/      INT8 model -> Engine
                       base table cpu latency
     quantize/     float model + CalibrationTable -> INT8 model (.tflite)
-                      convert refine sensitivity prepare pooling pairs plan joins
+                      choose noise shift convert refine sensitivity prepare pooling pairs plan joins
                       sharing ranges scheme affine compact
     calibrate/    float model + samples -> CalibrationTable
                       collect screen histogram methods entropy table archive

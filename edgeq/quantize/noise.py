@@ -1,0 +1,141 @@
+"""Float model + samples + ranges -> the noise of the INT8 form, by output and sample."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.calibrate.table import CalibrationTable
+from edgeq.quantize.convert import quantize
+from edgeq.tflite.logits import before_softmax
+from edgeq.tflite.model import Model
+from edgeq.tflite.runtime import Runner
+
+Array = npt.NDArray[Any]
+Outputs = Mapping[str, Array]
+
+MAX_VALUES = 1 << 16  # of one output of one sample; of a larger one every n-th is compared
+LIMIT_DB = 200.0  # what an exact match is reported as
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise energy of every output and sample, as a share of the output's energy in all."""
+
+    shares: Array  # float64 [outputs, samples]; infinite where the form's values are not finite
+
+    @property
+    def worst(self) -> int:
+        """The output that has most."""
+        return int(self.shares.sum(axis=1).argmax())
+
+    @property
+    def sqnr_db(self) -> float:
+        """Signal to quantization noise at the worst output, within +-200 dB."""
+        share = float(self.shares.sum(axis=1).max(initial=0.0))
+        least, most = 10.0 ** (-LIMIT_DB / 10), 10.0 ** (LIMIT_DB / 10)
+        return round(-10.0 * math.log10(min(max(share, least), most)), 3)
+
+
+class NoiseMeter:
+    """Compares INT8 forms of one float model with it, on the same samples; float runs once.
+
+    Of a last softmax its input is compared; see `edgeq.tflite.logits`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        samples: Sequence[Mapping[str, Array]],
+        *,
+        source: Model | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Run the float model.
+
+        Args:
+            model: the float model.
+            samples: its inputs; at least one.
+            source: what forms are quantized from where not from `model`: a copy of it with other
+                constants (`edgeq.quantize.shift`).
+            threads: CPU threads of one inference.
+
+        Raises:
+            EngineError: the runtime refuses the model.
+        """
+        self._samples, self._threads, self._names = samples, threads, model.names()
+        (opened, self._source), self._logits = before_softmax([model, source or model])
+        self._expected = self._run(opened)
+        energies = [[_energy(values) for values in row] for row in self._expected]
+        self._signals = np.array(energies, np.float64).reshape(len(samples), -1).sum(axis=0)
+
+    def measure(self, table: CalibrationTable) -> Noise:
+        """Return the noise of the form that these ranges make.
+
+        Raises:
+            EngineError: the runtime refuses it.
+        """
+        names = zip(self._names, self._source.names(), strict=False)  # a source may have more
+        rows = {new: table.tensors[old] for old, new in names if old in table.tensors}
+        form = quantize(self._source, replace(table, tensors=rows)).model
+        pairs = [
+            [_noise(*pair) for pair in zip(*row, strict=True)]
+            for row in zip(self._expected, self._run(form), strict=True)
+        ]
+        energies = np.array(pairs, np.float64).reshape(len(pairs), -1).T
+        return Noise(_shares(energies, self._signals))
+
+    def _run(self, model: Model) -> list[list[Array]]:
+        """Return the outputs of every sample."""
+        with contextlib.closing(Runner(model.to_bytes(), threads=self._threads)) as runner:
+            return [
+                [_thinned(v) for v in _centered(runner.run(given), self._logits).values()]
+                for given in self._samples
+            ]
+
+
+def _shares(noises: Array, signals: Array) -> Array:
+    """Return noises [outputs, samples] over signals [outputs]; no noise is no share of nothing."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = noises / signals[:, np.newaxis]
+    known: Array = np.where(noises == 0.0, 0.0, np.where(np.isnan(shares), np.inf, shares))
+    return known
+
+
+def _centered(outputs: Outputs, logits: Collection[str]) -> Outputs:
+    """Take from logits what all classes have in common: a softmax ignores it."""
+    with np.errstate(invalid="ignore"):  # an infinite logit leaves nothing to compare
+        return {
+            name: values - values.mean(axis=-1, keepdims=True) if name in logits else values
+            for name, values in outputs.items()
+        }
+
+
+def _thinned(values: Array) -> Array:
+    """Return evenly spread values, in a step that meets every channel, as a flat copy."""
+    flat = values.reshape(-1)
+    step = -(-flat.size // MAX_VALUES)
+    while step > 1 and math.gcd(step, flat.size) > 1:
+        step += 1
+    kept: Array = flat[:: max(step, 1)].copy()
+    return kept
+
+
+def _energy(values: Array) -> float:
+    finite = values[np.isfinite(values)].astype(np.float64)
+    return float(finite @ finite)
+
+
+def _noise(expected: Array, given: Array) -> float:
+    """Return the energy of the difference; what is NaN or infinite in float says nothing."""
+    if expected.shape != given.shape:
+        return math.inf
+    known = np.isfinite(expected)
+    error = given[known].astype(np.float64) - expected[known]
+    return float(error @ error) if np.isfinite(error).all() else math.inf
