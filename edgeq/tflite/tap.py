@@ -10,12 +10,43 @@ import numpy as np
 
 from edgeq.tflite.model import Model, indices
 
+# Behind these an infinity need not be one any more: a mask before a softmax, a maximum's padding.
+TAKE_INFINITY = frozenset(
+    {"SOFTMAX", "EXP", "LOGISTIC", "TANH", "RELU", "RELU6", "RELU_N1_TO_1", "MAX_POOL_2D",
+     "MAXIMUM", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN"}
+)  # fmt: skip
+
 
 def tappable(model: Model) -> list[int]:
-    """Return the float activations in execution order: inputs first, then what ops write."""
+    """Return the float activations in execution order: inputs first, then what ops write.
+
+    Those that hold an infinity whatever the input say nothing, and are left out.
+    """
     written = [t for operator in model.operators for t in indices(operator.outputs)]
     candidates = dict.fromkeys([*model.inputs, *written])
-    return [i for i in candidates if model.type_name(i) == "FLOAT32" and not model.is_constant(i)]
+    infinite = _infinite(model)
+    return [
+        i
+        for i in candidates
+        if model.type_name(i) == "FLOAT32" and not model.is_constant(i) and i not in infinite
+    ]
+
+
+def _infinite(model: Model) -> set[int]:
+    """Return the tensors that an infinity in a constant reaches."""
+    infinite: set[int] = set()
+    for operator in model.operators:
+        read = indices(operator.inputs)
+        if model.op_name(operator) in TAKE_INFINITY:
+            continue
+        if infinite.intersection(read) or any(_holds_infinity(model, t) for t in read):
+            infinite.update(indices(operator.outputs))
+    return infinite
+
+
+def _holds_infinity(model: Model, tensor: int) -> bool:
+    values = model.constant(tensor) if model.is_constant(tensor) else None
+    return values is not None and values.dtype == np.float32 and bool(np.isinf(values).any())
 
 
 def tap(model: Model, tensors: list[int] | None = None) -> tuple[Model, list[int]]:

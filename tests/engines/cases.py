@@ -178,12 +178,15 @@ def _padv2(pad: float) -> Callable[[Graph], list[int]]:
     return lambda g: [g.integers([[0, 0], [1, 1], [2, 0], [0, 0]]), g.floats(pad)]
 
 
-def _far_pad_before_max_pool(g: Graph) -> None:
-    lowest = g.floats(np.finfo(np.float32).min)
-    inputs = [g.computed(0), g.integers([[0, 0], [1, 1], [1, 1], [0, 0]]), lowest]
-    padded = g.apply("PADV2", inputs, (1, 8, 8, 4), options="PadV2Options")
-    g.result(g.apply("MAX_POOL_2D", [padded], (1, 4, 4, 4), options="Pool2DOptions", padding=VALID,
-                     strideH=2, strideW=2, filterHeight=2, filterWidth=2))  # fmt: skip
+def _far_pad_before_max_pool(pad: float) -> Build:
+    def build(g: Graph) -> None:
+        inputs = [g.computed(0), g.integers([[0, 0], [1, 1], [1, 1], [0, 0]]), g.floats(pad)]
+        padded = g.apply("PADV2", inputs, (1, 8, 8, 4), options="PadV2Options")
+        g.result(g.apply("MAX_POOL_2D", [padded], (1, 4, 4, 4), options="Pool2DOptions",
+                         padding=VALID, strideH=2, strideW=2, filterHeight=2,
+                         filterWidth=2))  # fmt: skip
+
+    return build
 
 
 def _select(op: str) -> Build:
@@ -303,7 +306,9 @@ CASES: tuple[OpCase, ...] = (
     _moves("PAD", (1, 8, 8, 4), options="PadOptions",
            constants=lambda g: [g.integers([[0, 0], [1, 1], [2, 0], [0, 0]])]),
     _moves("PADV2", (1, 8, 8, 4), options="PadV2Options", constants=_padv2(1.5)),
-    _case("PADV2", _far_pad_before_max_pool, variant="far-before-max-pool"),
+    _case("PADV2", _far_pad_before_max_pool(float(np.finfo(np.float32).min)),
+          variant="far-before-max-pool"),
+    _case("PADV2", _far_pad_before_max_pool(-np.inf), variant="infinite-before-max-pool"),
     _moves("MIRROR_PAD", (1, 8, 8, 4), options="MirrorPadOptions", mode=0,
            constants=lambda g: [g.integers([[0, 0], [1, 1], [2, 0], [0, 0]])]),
     _moves("RESHAPE", (4, 36), options="ReshapeOptions",

@@ -62,6 +62,15 @@ def test_integer_tensors_are_not_tapped() -> None:
     assert [model.names()[i] for i in tap(model)[1]] == ["y"]
 
 
+def test_what_a_constant_makes_infinite_is_not_tapped_up_to_where_it_ends() -> None:
+    g = tiny.GraphBuilder({"x": (1, 4)})
+    mask = g.constant("mask", np.array([[0, -np.inf, 0, 0]], np.float32))
+    masked = g.op("ADD", [0, mask], ("masked", (1, 4)), options="AddOptions")
+    twice = g.op("ADD", [masked, masked], ("twice", (1, 4)), options="AddOptions")
+    model = g.finish(g.op("SOFTMAX", [twice], ("y", (1, 4)), options="SoftmaxOptions", beta=1.0))
+    assert [model.names()[index] for index in tappable(model)] == ["x", "y"]
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["ultraface_slim320", "resnet8_cifar10", "vww96"])
 def test_a_tapped_real_model_gives_the_same_outputs(shared: Path, name: str) -> None:
