@@ -12,13 +12,25 @@ from measured import Job, Notes, main
 from onnx_sessions import named_frames, open_session
 
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+MOVING = {"Flatten", "Identity", "MaxPool", "Pad", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 
 
 def count_ops(model: onnx.ModelProto) -> dict[str, int]:
     """Return how many ops have weights, and how many of them work on float data."""
-    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    makers = {name: node for node in model.graph.node for name in node.output}
+
+    def is_dequantized(name: str) -> bool:
+        maker = makers.get(name)
+        if maker is None:
+            return False
+        if maker.op_type == "Concat":
+            return all(is_dequantized(part) for part in maker.input)
+        if maker.op_type in MOVING:  # the values stay what they are
+            return is_dequantized(maker.input[0])
+        return bool(maker.op_type == "DequantizeLinear")
+
     weighted = [node for node in model.graph.node if node.op_type in WEIGHTED]
-    in_float = [node for node in weighted if makers.get(node.input[0]) != "DequantizeLinear"]
+    in_float = [node for node in weighted if not is_dequantized(node.input[0])]
     return {"weighted_ops": len(weighted), "float_ops": len(in_float)}
 
 
