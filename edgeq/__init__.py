@@ -33,10 +33,12 @@ order of reading; the first line of each says what goes in and what comes out.
     engines/      INT8 model -> Engine
                       base table cpu latency
     quantize/     float model + CalibrationTable -> INT8 model (.tflite)
-                      choose noise shift convert refine sensitivity prepare pooling pairs plan joins
-                      sharing ranges scheme affine compact
+                      choose noise shift convert equalize stretches refine rounding patches
+                      sensitivity prepare pooling pairs plan joins sharing ranges scheme affine
+                      compact
     calibrate/    float model + samples -> CalibrationTable
-                      collect screen histogram methods entropy table archive
+                      collect tapped twins gather thinning binning screen histogram methods
+                      entropy table archive
     samples/      captured inputs: the server writes; calibrate, verify and drift read
                       store reservoir split decode image npz
     bundle.py     the directory that a build hands over

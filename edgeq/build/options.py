@@ -41,6 +41,7 @@ class BuildResult:
     float_ops: tuple[FloatOp, ...]
     candidates: Mapping[str, float]  # method -> SQNR in dB, where there was a choice
     refined: tuple[str, ...]  # the refinements that were kept
+    refinements: Mapping[str, float]  # those tried -> SQNR in dB, by the same samples
     refined_db: float  # what they are worth on the samples that chose the method
     verdict: Verdict
     latency: tuple[Latency, ...]
@@ -58,6 +59,7 @@ class BuildResult:
             "float_ops": [asdict(op) for op in self.float_ops],
             "candidates": dict(self.candidates),
             "refined": list(self.refined),
+            "refinements": dict(self.refinements),
             "refined_db": self.refined_db,
             "verdict": self.verdict.as_dict(),
             "latency": [asdict(figure) for figure in self.latency],

@@ -97,6 +97,7 @@ def build(
         float_ops=made.float_ops,
         candidates=made.candidates,
         refined=made.refined,
+        refinements=made.refinements,
         refined_db=made.refined_db,
         verdict=verdict,
         latency=tuple(figures),
@@ -153,6 +154,9 @@ def _write(
     if made.calibration is not None and made.collection is not None:
         files["calibration.json"] = made.calibration.to_json()
         files["calibration.npz"] = histograms_to_npz(made.collection.histograms)
+    if made.ranges is not None and made.equalized is not None:
+        files["equalized.json"] = made.ranges.to_json()
+        files["equalized.npz"] = histograms_to_npz(made.equalized.histograms)
     bundle = write_bundle(out, files, _manifest(work, made, backend))
     for name, content in files.items():
         work.keep(name, content)

@@ -69,7 +69,9 @@ class Made:
     candidates: Mapping[str, float] = field(default_factory=dict)
     dropped: tuple[Dropped, ...] = ()
     refined: tuple[str, ...] = ()
-    refined_db: float = 0.0  # what the refinements are worth together
+    refinements: Mapping[str, float] = field(default_factory=dict)  # each tried -> SQNR in dB
+    refined_db: float = 0.0  # what those kept are worth together
+    equalized: Collection | None = None  # of `source`, where that is not the given model
 
     def with_form(self, int8: Model, float_ops: tuple[FloatOp, ...]) -> Made:
         """Return the same with another INT8 form."""

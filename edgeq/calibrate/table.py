@@ -6,7 +6,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,14 @@ class CalibrationTable:
             )
         tensors = {name: _tensor_range(method, h) for name, h in histograms.items()}
         return cls(model_sha256, method, samples, tensors)
+
+    def for_histograms(self, samples: int, histograms: Mapping[str, Histogram]) -> CalibrationTable:
+        """Return a table of other histograms, each tensor's range by the method it has here."""
+        tensors = {
+            name: _tensor_range(self.tensors[name].method if name in self.tensors else "max", h)
+            for name, h in histograms.items()
+        }
+        return replace(self, samples=samples, tensors=tensors)
 
     def to_json(self) -> bytes:
         """Return the table as JSON; an infinite divergence becomes null."""

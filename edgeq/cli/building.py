@@ -52,7 +52,7 @@ def register(commands: Subparsers) -> None:
     parser.add_argument("--name", help="the model's name (default: the file's)")
     parser.add_argument(
         "--no-refine", action="store_false", dest="refine", default=None,
-        help="leave the INT8 biases as rounding makes them",
+        help="no equalization, adaptive rounding or bias correction",
     )  # fmt: skip
     parser.add_argument("--held-out-ratio", type=_part, help="share of samples for the gate")
     parser.add_argument("--task", choices=("auto", "classification", "regression"))

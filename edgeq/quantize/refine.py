@@ -29,6 +29,7 @@ from edgeq.quantize.compact import compact
 from edgeq.quantize.convert import INT8_SUFFIX
 from edgeq.quantize.plan import optional_input
 from edgeq.quantize.prepare import prepare
+from edgeq.quantize.rounding import round_weights
 from edgeq.quantize.scheme import RULES, Weights, fused_bounds
 from edgeq.tflite.model import DTYPES, Model, Quantization, indices
 from edgeq.tflite.part import one_op
@@ -57,6 +58,7 @@ def correct_biases(
     int8: Model,
     samples: Sequence[Inputs],
     *,
+    rounding: bool = False,
     threads: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Model | None:
@@ -66,6 +68,7 @@ def correct_biases(
         model: the float model that `int8` was quantized from.
         int8: what `quantize` made of it.
         samples: inputs in a fixed order (sums of floats depend on it); all of one shape.
+        rounding: round the weights again, each layer's by what it reads (see `round_weights`).
         threads: CPU threads of one inference.
         progress: called with how many of the INT8 model's ops are done.
 
@@ -80,8 +83,10 @@ def correct_biases(
     expected = _float_means(folded, layers, samples, threads)
     stepper = _Stepper(corrected, samples, threads)
     for done, operator in enumerate(corrected.operators, 1):
-        stepper.run(operator)
         layer = layers.get(indices(operator.outputs)[0]) if len(operator.outputs) else None
+        if layer is not None and rounding:
+            _round(corrected, operator, folded, layer, stepper)
+        stepper.run(operator)
         if layer is not None:
             _correct(corrected, operator, layer, expected, stepper)
             stepper.run(operator)
@@ -97,6 +102,7 @@ class _Layer:
     """An INT8 op with a bias, and the float tensor that it stands for."""
 
     source: int  # in the float model
+    operator: Any  # there
     weights: Weights
     parameters: Quantization  # of what it writes
     lowest: int  # the levels between which its output follows its bias
@@ -106,7 +112,7 @@ class _Layer:
 def _layers(model: Model, int8: Model) -> dict[int, _Layer]:
     """Return the layers of the INT8 model by the tensor they write."""
     sources = {f"{name}{INT8_SUFFIX}": tensor for tensor, name in enumerate(model.names())}
-    names, layers = int8.names(), {}
+    names, producers, layers = int8.names(), model.producers(), {}
     for operator in int8.operators:
         rule = RULES.get(int8.op_name(operator))
         if rule is None or rule.weights is None:
@@ -116,7 +122,8 @@ def _layers(model: Model, int8: Model) -> dict[int, _Layer]:
         has_bias = int8.is_constant(optional_input(operator, rule.weights.bias))
         if source is not None and parameters is not None and has_bias:
             lowest, highest = _linear_levels(operator, parameters)
-            layers[output] = _Layer(source, rule.weights, parameters, lowest, highest)
+            float_op = model.operators[producers[source]]
+            layers[output] = _Layer(source, float_op, rule.weights, parameters, lowest, highest)
     return layers
 
 
@@ -177,6 +184,25 @@ def _correct(
     actual = (levels - int(layer.parameters.zero_point[0])) * float(layer.parameters.scale[0])
     shift = (expected[output] - actual) / np.maximum(inside, LEAST_INSIDE)
     _replace_bias(model, operator, layer.weights.bias, shift)
+
+
+def _round(model: Model, operator: Any, folded: Model, layer: _Layer, stepper: _Stepper) -> None:
+    """Give the op weights of its own, rounded by what it reads."""
+    inputs, position = indices(operator.inputs), layer.weights.position
+    read, old = inputs[RULES[model.op_name(operator)].data_positions(operator)[0]], inputs[position]
+    weights = folded.constant(indices(layer.operator.inputs)[position])
+    parameters, reads = model.quantization(old), model.quantization(read)
+    if weights is None or parameters is None or reads is None:
+        return
+    zero_point = int(reads.zero_point[0])
+    frames = stepper.values[read]
+    name = model.op_name(operator)
+    levels = round_weights(name, operator, weights, parameters, frames, zero_point)
+    if levels is not None:
+        inputs[position] = model.add_tensor(
+            model.name(old), levels.shape, "INT8", values=levels, quantization=parameters
+        )
+        operator.inputs = np.asarray(inputs, np.int32)
 
 
 def _replace_bias(model: Model, operator: Any, position: int, shift: Array) -> None:

@@ -189,7 +189,7 @@ def test_a_real_model_passes_a_gate_that_refuses_all_int8(shared: Path, tmp_path
     task = shared_tasks(shared)["ultraface_slim320"]
     content = (shared / "data" / task["model"]).read_bytes()
     samples = calibration_samples(shared, task, 64)
-    gate = VerifyOptions(cosine=0.0, sqnr_db=24.0, task="regression")
+    gate = VerifyOptions(cosine=0.0, sqnr_db=28.0, task="regression")
     options = BuildOptions(method="entropy", verify=gate)
     alone = replace(options, mixed_precision=False)
     with pytest.raises(GateError):

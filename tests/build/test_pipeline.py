@@ -40,6 +40,8 @@ BUNDLE_FILES = {
     "golden.npz", "drift.npz",
 }  # fmt: skip
 
+EQUALIZED_FILES = {"equalized.json", "equalized.npz"}  # where that is closer to float
+
 
 @pytest.fixture(scope="module")
 def built(digits_model, digits_samples, tmp_path_factory) -> BuildResult:
@@ -60,7 +62,7 @@ def test_every_method_builds_a_bundle_that_passes(method, digits_model, digits_s
     assert result.candidates == {}
     table = CalibrationTable.from_json(result.bundle.read("calibration.json"))
     assert table.method == method
-    assert set(result.bundle.manifest.files) == BUNDLE_FILES
+    assert set(result.bundle.manifest.files) - EQUALIZED_FILES == BUNDLE_FILES
 
 
 def test_auto_takes_the_method_with_the_best_fidelity(built):
@@ -70,7 +72,7 @@ def test_auto_takes_the_method_with_the_best_fidelity(built):
 
 def test_the_bundle_opens_and_holds_every_file(built):
     bundle = Bundle.open(built.bundle.directory)
-    assert set(bundle.manifest.files) == BUNDLE_FILES
+    assert set(bundle.manifest.files) - EQUALIZED_FILES == BUNDLE_FILES
     assert json.loads(bundle.read("verdict.json"))["passed"] is True
 
 

@@ -11,10 +11,11 @@ import pytest
 import edgeq.build.forms
 import edgeq.build.refining
 from edgeq.build.forms import AUTO_METHODS
-from edgeq.build.options import BuildOptions
+from edgeq.build.options import BuildOptions, BuildResult
 from edgeq.build.pipeline import build
-from edgeq.build.refining import BIAS_CORRECTION
+from edgeq.build.refining import BIAS_CORRECTION, EQUALIZATION
 from edgeq.bundle import Bundle, Manifest
+from edgeq.calibrate.table import CalibrationTable
 from edgeq.errors import EngineError
 from edgeq.quantize.convert import quantize
 from edgeq.quantize.refine import correct_biases
@@ -25,6 +26,7 @@ from edgeq.verify import VerifyOptions
 from tests import tiny
 from tests.biases import with_moved_biases
 from tests.build_samples import drawn, from_list
+from tests.quantize.test_equalize import unequal
 
 OPEN_GATE = VerifyOptions(agreement=0.0, cosine=-1.0, sqnr_db=-200.0)
 TINY = BuildOptions(method="max", verify=OPEN_GATE)
@@ -45,9 +47,10 @@ def test_what_is_kept_is_told_in_the_result_and_the_manifest(
     monkeypatch.setattr(edgeq.build.forms, "quantize", quantized_badly)
     result = build(tiny_model_bytes, from_list(tiny_samples), tmp_path / "b", TINY)
     told = json.loads(json.dumps(result.as_dict()))
-    assert told["refined"] == [BIAS_CORRECTION]
+    assert BIAS_CORRECTION in told["refined"]
     assert told["refined_db"] > 3.0
-    assert Bundle.open(tmp_path / "b").manifest.refined == (BIAS_CORRECTION,)
+    assert told["refinements"]["none"] < max(told["refinements"].values()) - 3.0
+    assert list(Bundle.open(tmp_path / "b").manifest.refined) == told["refined"]
 
 
 def test_a_correction_that_makes_it_worse_is_not_kept(
@@ -99,8 +102,8 @@ def test_only_fit_samples_are_corrected_on(monkeypatch, tiny_model_bytes, tiny_s
     build(tiny_model_bytes, from_list(tiny_samples), tmp_path / "b", TINY)
     fit = split_samples(from_list(tiny_samples), TINY.held_out_ratio).fit
     expected = sorted((s for s in tiny_samples if s.id in fit), key=lambda s: s.id)
-    assert len(given) == len(expected)
-    for actual, wanted in zip(given, expected, strict=True):
+    assert len(given) % len(expected) == 0
+    for actual, wanted in zip(given[: len(expected)], expected, strict=True):
         np.testing.assert_array_equal(actual["image"], wanted.inputs["image"])
 
 
@@ -134,3 +137,42 @@ def test_a_manifest_from_before_refinement_is_read():
         "float_ops": [], "format": 1, "files": {},
     }  # fmt: skip
     assert Manifest.from_json(json.dumps(values).encode()).refined == ()
+
+
+# ---- every refinement
+
+
+@pytest.fixture(scope="module")
+def equalized(tmp_path_factory) -> BuildResult:
+    samples = drawn(64, x=(1, 6, 6, 3))
+    options = BuildOptions(method="max", verify=OPEN_GATE)
+    out = tmp_path_factory.mktemp("equalized") / "b"
+    return build(unequal().to_bytes(), from_list(samples), out, options)
+
+
+def test_equalization_is_kept_where_channels_are_unequal(equalized):
+    assert equalized.refined[:2] == (EQUALIZATION, BIAS_CORRECTION)
+    scores = equalized.refinements
+    assert scores["+".join(equalized.refined)] == max(scores.values())
+    assert equalized.refined_db == pytest.approx(max(scores.values()) - scores["none"], abs=1e-3)
+
+
+def test_the_bundle_tells_the_given_model_s_ranges_and_the_equalized_one_s(equalized):
+    bundle = Bundle.open(equalized.bundle.directory)
+    given = CalibrationTable.from_json(bundle.read("calibration.json")).tensors
+    used = CalibrationTable.from_json(bundle.read("equalized.json")).tensors
+    assert given.keys() == used.keys()
+    assert given["x"] == used["x"]
+    assert given["first"] != used["first"]
+    int8 = Model.from_bytes(bundle.read("int8.tflite"))
+    parameters = int8.quantization(int8.names().index("first_int8"))
+    assert float(parameters.scale[0]) * 255 == pytest.approx(used["first"].hi, rel=1e-5)
+
+
+def test_ops_are_kept_float_in_the_equalized_model_too(tmp_path):
+    samples = drawn(64, x=(1, 6, 6, 3))
+    gate = VerifyOptions(cosine=0.0, sqnr_db=34.0, task="regression")
+    options = BuildOptions(method="max", verify=gate)
+    result = build(unequal().to_bytes(), from_list(samples), tmp_path / "b", options)
+    assert EQUALIZATION in result.refined
+    assert 1 <= len(result.float_ops) < 3

@@ -8,7 +8,7 @@ import pytest
 from edgeq.errors import QuantizeError
 from edgeq.quantize.affine import dequantize_values, quantize_values, symmetric_parameters
 from edgeq.quantize.convert import quantize
-from edgeq.quantize.prepare import constant_values, prepare, is_quantized
+from edgeq.quantize.prepare import constant_values, is_quantized, prepare
 from edgeq.tflite.model import Model, Quantization
 from edgeq.tflite.runtime import Runner
 from tests import tiny

@@ -212,3 +212,24 @@ def test_mobilenet_gains_several_decibels(shared):
     int8 = int8_of(model, inputs[:16])
     corrected = correct_biases(model, int8, inputs[:16])
     assert noise(model, corrected, inputs[16:]) < 0.5 * noise(model, int8, inputs[16:])
+
+
+def test_the_weights_are_rounded_again_where_that_is_asked_for():
+    model = tiny.tiny_model(3)
+    int8 = int8_of(model)
+    corrected = correct_biases(model, int8, SAMPLES)
+    rounded = correct_biases(model, int8, SAMPLES, rounding=True)
+    assert corrected is not None
+    assert rounded is not None
+    assert weights_of(corrected) == weights_of(int8)
+    before, after = (np.frombuffer(b"".join(weights_of(m)), np.int8) for m in (corrected, rounded))
+    assert 0.01 < np.mean(before != after) < 0.9
+    assert np.abs(before.astype(int) - after).max() <= 8
+
+
+def weights_of(model: Model) -> list[bytes]:
+    return [
+        model.constant(t).tobytes()
+        for t in range(len(model.tensors))
+        if model.type_name(t) == "INT8" and model.is_constant(t)
+    ]
