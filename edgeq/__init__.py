@@ -6,7 +6,7 @@ order of reading; the first line of each says what goes in and what comes out.
     __main__.py   python -m edgeq
                   -- composition --
     cli/          the commands; the only place that prints and exits
-                      arguments output inputs client box building tables measuring remote
+                      arguments output inputs client box building tables measuring reporting remote
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
                       loop deployer drops publisher builder deployment plane capture drift
                       admin status
@@ -21,7 +21,7 @@ order of reading; the first line of each says what goes in and what comes out.
     intake/       drop folder -> admitted model, or quarantine
                       watch names admit content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
-                      metrics stages drift divergence page
+                      metrics stages drift divergence page report charts
     swap/         Slot: load, warm, self-check, switch, drain; probation
                       slot pool probation
     explain/      two models, a table, a few inputs -> what each tensor is like, each op costs

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 import edgeq
-from edgeq.cli import box, building, measuring, remote, tables
+from edgeq.cli import box, building, measuring, remote, reporting, tables
 from edgeq.cli.output import print_json, printable
 from edgeq.errors import EdgeqError, GateError, UsageError
 
@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edgeq {edgeq.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (box, building, tables, measuring, remote):
+    for module in (box, building, tables, measuring, reporting, remote):
         module.register(commands)
     return parser
 

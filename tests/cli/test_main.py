@@ -13,7 +13,7 @@ from edgeq.errors import EdgeqError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
-    "run", "build", "calibrate", "merge", "export", "eval", "bench", "status", "history",
+    "run", "build", "calibrate", "merge", "export", "eval", "bench", "report", "status", "history",
     "rollback", "pin", "unpin", "recalibrate", "quarantine", "samples", "reload", "check-config",
     "doctor",
 }  # fmt: skip
