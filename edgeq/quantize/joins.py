@@ -138,20 +138,21 @@ def _tied(start: int, at: Mapping[int, list[int]], *tensors: Mapping[int, Vector
 
 def _remedy(choice: Choice, piece: _Piece, before: Steps) -> Remedy | None:
     own = {t: _own_step(choice, t) for t in piece.tensors}
-    coarse = {t for t in piece.tensors if t in before and before[t] >= TOO_COARSE * own[t]}
-    if not coarse:
+    coarsest = max(before[t] for t in piece.tensors if t in before)
+    if coarsest < TOO_COARSE * min(own.values()):
         return None
     now = _paths(choice, piece, before, frozenset())
     floats = _floatable(choice, piece)
     apart = _apart(choice, piece, before)
     in_float = _paths(choice, piece, choice.steps(without=floats), floats)
     requantized = _paths(choice, piece, choice.steps(apart=apart), frozenset())
-    (gain, worst), (gain_apart, _) = _gain(now, in_float, own), _gain(now, requantized, own)
+    gain, worst, step = _gain(now, in_float, own)
+    gain_apart, _, _ = _gain(now, requantized, own)
     if gain_apart >= TOO_COARSE and gain_apart * AS_GOOD >= gain:
         return Remedy(apart=apart)
     if gain < TOO_COARSE:
         return None
-    levels = round(LEVELS * own[worst] / before[worst]) + 1
+    levels = round(LEVELS * own[worst] / step) + 1
     return Remedy(float_ops=_reasons(choice, piece, floats, worst, levels))
 
 
@@ -222,13 +223,13 @@ def _arrived(
     return arrived
 
 
-def _gain(now: Paths, then: Paths, own: Steps) -> tuple[float, int]:
-    """Return by how many times a path's step becomes finer, at most, and its narrower end."""
+def _gain(now: Paths, then: Paths, own: Steps) -> tuple[float, int, float]:
+    """Return by how many times a path's step becomes finer, at most; its narrower end, its step."""
     gains = []
     for path, step in now.items():
         narrower = min(path[:2], key=lambda tensor: own[tensor])
-        gains.append((step / max(then[path], own[narrower]), narrower))
-    return max(gains, default=(0.0, -1))
+        gains.append((step / max(then[path], own[narrower]), narrower, step))
+    return max(gains, default=(0.0, -1, 0.0))
 
 
 def _reasons(

@@ -32,6 +32,7 @@ from edgeq.quantize.sharing import (
 from edgeq.tflite.model import Model, Quantization, indices
 
 MAX_CLIP_LEVEL = 2.0**30  # kernels compute the level of a fused RELU6's 6 in int32
+LEAST_LEVELS = 8  # of 256, where a kernel demands the output's scale
 NEIGHBOURS_FLOAT = "it only moves data, and nothing beside it runs in INT8"
 
 
@@ -79,7 +80,7 @@ def make_plan(
             continue
         parameters = shared_parameters(model, rules, ranges, apart)
         weights = _all_weights(model, rules, parameters)
-        refused = _refused(model, rules, parameters, weights)
+        refused = _refused(model, rules, parameters, weights) | _unlevelled(model, rules, ranges)
         if not refused:
             return Plan(rules, reasons | idle, parameters, weights, apart)
         reasons |= refused
@@ -224,6 +225,25 @@ def _refused(
             refused[position] = "its output's range is narrower than one step of its inputs"
         elif upper_bound(operator, model.op_name(operator)) / output > MAX_CLIP_LEVEL:
             refused[position] = "its output's range is too narrow for its fused activation"
+    return refused
+
+
+def _unlevelled(
+    model: Model, rules: Mapping[int, Rule], ranges: Mapping[int, Range]
+) -> dict[int, str]:
+    """Return the ops whose outputs are so small that the scale their kernels demand is too coarse.
+
+    A TANH near 0 is nothing but 0 then, as are the scores of a detector that has seen no object.
+    """
+    refused = {}
+    for position, rule in rules.items():
+        for tensor in activations(model, model.operators[position], rule)[1]:
+            if rule.fixed_output is None or tensor not in ranges:
+                continue
+            low, high = (min(ranges[tensor][0], 0.0), max(ranges[tensor][1], 0.0))
+            levels = round((high - low) / rule.fixed_output[0])
+            if high - low > 0.0 and levels < LEAST_LEVELS:
+                refused[position] = f"its kernel's output scale would leave it {levels + 1} levels"
     return refused
 
 

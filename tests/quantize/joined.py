@@ -11,6 +11,7 @@ from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
 from edgeq.tflite.schema import schema
 from tests import tiny
+from tests.engines.op_case import Graph
 
 EXTENT, CHANNELS, CLASSES = 6, 8, 4
 PLACES = EXTENT * EXTENT
@@ -167,3 +168,44 @@ def signal_to_noise_db(
         for runner in runners
     )
     return float(10 * np.log10((expected**2).sum() / ((expected - actual) ** 2).sum()))
+
+
+def drawn_net(draw: np.random.Generator, length: int) -> Model:
+    """Return a net of ops that join, part, move and compute, at scales of 0.001 to 1000."""
+    g = Graph({"a": (1, 8), "b": (1, 8)})
+    pool = list(g.inputs)
+    for _ in range(length):
+        first, second = (int(t) for t in draw.choice(pool, 2))
+        _append(g, pool, str(draw.choice(STEPS)), first, second, float(draw.uniform(-3, 3)))
+    read = {int(t) for operator in g.model.operators for t in operator.inputs}
+    return g.finish(*[t for t in pool if t not in read and t not in g.inputs])
+
+
+STEPS = ("scale", "tanh", "layer", "join", "part", "reverse", "maximum", "with constant")
+
+
+def _append(g: Graph, pool: list[int], step: str, x: int, other: int, power: float) -> None:
+    width = g.model.shape(x)[1]
+    options, constant = {"options": "ConcatenationOptions", "axis": 1}, g.floats(10.0**power)
+    if step == "scale":
+        pool.append(g.apply("MUL", [x, constant], (1, width), options="MulOptions"))
+    elif step == "tanh":
+        pool.append(g.apply("TANH", [x], (1, width)))
+    elif step == "layer":
+        inputs = [x, g.weights((8, width), 0), g.bias(8)]
+        pool.append(g.apply("FULLY_CONNECTED", inputs, (1, 8), options="FullyConnectedOptions"))
+    elif step == "join":
+        pool.append(g.apply("CONCATENATION", [x, other],
+                            (1, width + g.model.shape(other)[1]), **options))  # fmt: skip
+    elif step == "part" and width % 2 == 0:
+        pool += g.apply_many("SPLIT", [g.integers(1), x], [(1, width // 2)] * 2,
+                             options="SplitOptions", numSplits=2)  # fmt: skip
+    elif step == "reverse":
+        pool.append(g.apply("REVERSE_V2", [x, g.integers([1])], (1, width)))
+    elif step == "maximum" and g.model.shape(other)[1] == width:
+        pool.append(
+            g.apply("MAXIMUM", [x, other], (1, width), options="MaximumMinimumOptions")
+        )  # fmt: skip
+    elif step == "with constant":
+        row = g.floats(np.full((1, 3), 10.0**power))
+        pool.append(g.apply("CONCATENATION", [x, row], (1, width + 3), **options))

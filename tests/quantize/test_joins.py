@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgeq.quantize.convert import Quantized, quantize
 from edgeq.tflite.model import Model
+from edgeq.tflite.runtime import Runner
 from edgeq.tflite.structure import check_structure
 from tests.engines.op_case import Graph
 from tests.quantize import joined
@@ -38,6 +41,31 @@ def _scores(outputs: dict[str, Array]) -> Array:
 
 def _boxes(outputs: dict[str, Array]) -> Array:
     return outputs["y"][:, :4]
+
+
+# ---- whatever is joined
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(3, 14))
+def test_any_net_of_joins_loads_and_answers_on_both_kernel_sets(seed: int, length: int) -> None:
+    draw = np.random.default_rng(seed)
+    model = joined.drawn_net(draw, length)
+    if not model.outputs:
+        return
+    sizes = 10.0 ** draw.uniform(-1, 1, 2)
+    samples = [
+        {
+            n: (draw.normal(size=(1, 8)) * s).astype(np.float32)
+            for n, s in zip("ab", sizes, strict=True)
+        }
+        for _ in range(8)
+    ]
+    quantized = quantize(model, minmax_table(model, samples))
+    check_structure(quantized.model)
+    for delegate in (True, False):
+        outputs = Runner(quantized.model.to_bytes(), delegate=delegate).run(samples[0])
+        assert all(np.isfinite(values).all() for values in outputs.values())
 
 
 # ---- joined in float
@@ -102,6 +130,17 @@ def test_a_wide_constant_does_not_widen_a_narrow_tensor() -> None:
     )
     quantized = quantize(model, table_of({"x": (0, 1), "m": (0, 1), "y": (-200, 1)}))
     assert _float_names(quantized) == ["CONCATENATION"]
+
+
+def test_a_narrow_constant_beside_wide_data_keeps_its_values() -> None:
+    g = Graph({"x": SHAPE})
+    wide = g.op("LEAKY_RELU", g.inputs, ("m", SHAPE), options="LeakyReluOptions", alpha=0.5)
+    parts = [wide, g.floats(np.full(SHAPE, 0.5))]
+    model = g.finish(
+        g.op("CONCATENATION", parts, ("y", (1, 8)), options="ConcatenationOptions", axis=1)
+    )
+    (op,) = quantize(model, table_of({"x": (0, 90), "m": (0, 90), "y": (0, 90)})).float_ops
+    assert "would leave 'constant2' 2 of 256 levels" in op.reason
 
 
 def test_an_input_of_unlike_parts_is_split_in_float() -> None:
@@ -169,6 +208,20 @@ def test_a_pool_behind_which_tensors_are_joined_does_not_widen_what_it_reads() -
     own = int8.quantization(int8.names().index("narrow_int8"))
     assert own is not None
     assert own.scale[0] == 1 / 128  # what TANH demands
+
+
+def test_a_maximum_beside_a_wide_tensor_leaves_the_narrow_one_its_scale() -> None:
+    g = Graph({"x": SHAPE, "wide": SHAPE})
+    narrow = g.op("TANH", g.inputs[:1], ("narrow", SHAPE))
+    greatest = g.op("MAXIMUM", [narrow, g.inputs[1]], ("m", SHAPE), options="MaximumMinimumOptions")
+    model = g.finish(greatest, g.op("ABS", [narrow], ("a", SHAPE)))
+    span = (-300.0, 300.0)
+    ranges = {"x": (-3, 3), "wide": span, "narrow": (-1, 1), "m": span, "a": (0, 1)}
+    quantized = quantize(model, table_of(ranges))
+    assert quantized.float_ops == ()
+    own = quantized.model.quantization(quantized.model.names().index("narrow_int8"))
+    assert own is not None
+    assert own.scale[0] == 1 / 128
 
 
 # ---- the union where nothing else helps, or nothing is lost

@@ -115,6 +115,17 @@ def test_an_output_too_narrow_for_its_relu6_keeps_the_op_float() -> None:
     assert "too narrow for its fused" in _reason(model, dict.fromkeys(("a", "b", "y"), narrow))
 
 
+@pytest.mark.parametrize(("high", "levels"), [(0.001, 1), (0.02, 6), (0.03, None), (0.0, None)])
+def test_an_output_too_small_for_the_scale_its_kernel_demands_stays_float(
+    high: float, levels: int | None
+) -> None:
+    g = Graph({"x": SHAPE})
+    model = g.finish(g.op("LOGISTIC", g.inputs, ("y", SHAPE)))
+    reasons = _plan(model, {"x": (-12, 1), "y": (0.0, high)}).reasons
+    expected = f"its kernel's output scale would leave it {levels} levels"
+    assert dict(reasons) == ({} if levels is None else {0: expected})
+
+
 def test_integer_arithmetic_is_neither_int8_nor_float() -> None:
     g = Graph({})
     x = g.model.add_tensor("x", SHAPE, "INT32")
