@@ -120,11 +120,8 @@ def _array(arrays: Mapping[str, Array], key: str, shape: tuple[int, ...]) -> Arr
 
 def merge_histograms(parts: Iterable[Mapping[str, Histogram]]) -> dict[str, Histogram]:
     """Return one histogram per tensor name, with the counts of every part."""
-    merged: dict[str, Histogram] = {}
+    merged: dict[str, list[Histogram]] = {}
     for part in parts:
         for name, histogram in part.items():
-            if name in merged:
-                merged[name].merge(histogram)
-            else:
-                merged[name] = histogram.copy()
-    return merged
+            merged.setdefault(name, []).append(histogram)
+    return {name: Histogram.sum_of(histograms) for name, histograms in merged.items()}

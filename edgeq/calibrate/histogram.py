@@ -8,6 +8,7 @@ values: 1.6 ms signed, 2.1 ms after ReLU (bincount waits on the one bin of the z
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,10 +69,23 @@ class Histogram:
         """
         if flat.size == 0:
             return
-        self.min, self.max = min(self.min, low), max(self.max, high)
-        self._grow(_exponent_of(max(-low, high)))
+        self.cover(low, high)
         for start in range(0, flat.size, CHUNK):
             self._count(flat[start : start + CHUNK], is_signed=low < 0)
+
+    def add_zeros(self, count: int) -> None:
+        """Count zeros, as `add` would."""
+        if count > 0:
+            self.cover(0.0, 0.0)
+            self.bins[BINS] += count
+
+    def cover(self, low: float, high: float) -> None:
+        """Widen the extrema, and the range to hold them."""
+        exponent = _exponent_of(max(-low, high))
+        if self.min > self.max:  # empty: there is nothing to add up
+            self.exponent = max(self.exponent, exponent)
+        self.min, self.max = min(self.min, low), max(self.max, high)
+        self._grow(exponent)
 
     def _count(self, chunk: Array, *, is_signed: bool) -> None:
         scaled = chunk * np.float32(math.ldexp(1.0, BIN_BITS - self.exponent))  # exact: 2**n
@@ -86,24 +100,33 @@ class Histogram:
         self.bins += counts
 
     def _grow(self, exponent: int) -> None:
-        doublings = exponent - self.exponent
-        if doublings <= 0:
-            return
-        self.exponent = exponent
-        merged = 1 << min(doublings, BIN_BITS)  # beyond 2048 bins to one, nothing changes any more
-        sums = self.bins.reshape(-1, merged).sum(axis=1)
-        self.bins = np.zeros(2 * BINS, np.int64)
-        self.bins[BINS - sums.size // 2 : BINS + sums.size // 2] = sums
+        if exponent > self.exponent:
+            bins = np.zeros(2 * BINS, np.int64)
+            self._add_to(bins, exponent)
+            self.bins, self.exponent = bins, exponent
+
+    def _add_to(self, bins: Counts, exponent: int) -> None:
+        """Add the counts to those of a range that is as wide, or wider."""
+        sums = self.bins
+        for _ in range(min(exponent - self.exponent, BIN_BITS)):  # down to one bin a sign
+            sums = sums[::2] + sums[1::2]  # 10 x faster than .reshape(-1, 2).sum(axis=1)
+        bins[BINS - sums.size // 2 : BINS + sums.size // 2] += sums
 
     def merge(self, other: Histogram) -> None:
         """Add the counts of `other`, exactly as if its values had been added here."""
         self.min, self.max = min(self.min, other.min), max(self.max, other.max)
         self.nonfinite += other.nonfinite
         self._grow(other.exponent)
-        if other.exponent < self.exponent:
-            other = other.copy()
-            other._grow(self.exponent)
-        self.bins += other.bins
+        other._add_to(self.bins, self.exponent)
+
+    @classmethod
+    def sum_of(cls, parts: Sequence[Histogram]) -> Histogram:
+        """Return the histogram of all parts' values."""
+        total = cls()
+        total.exponent = max((part.exponent for part in parts), default=LOWEST_EXPONENT)
+        for part in parts:
+            total.merge(part)
+        return total
 
     def copy(self) -> Histogram:
         """Return an independent copy."""

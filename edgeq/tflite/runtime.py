@@ -7,7 +7,7 @@ where it has none. Interpreters are not thread-safe: one `Runner` per thread.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
@@ -87,12 +87,15 @@ class Runner:
         threads: how many CPU threads one invocation may use.
         delegate: XNNPACK where the runtime has it; False takes the built-in kernels,
             the reference that XNNPACK is checked against.
+        batch: the first extent that every input is given; None leaves the file's own.
 
     Raises:
         EngineError: the runtime refuses the model.
     """
 
-    def __init__(self, content: bytes, *, threads: int = 1, delegate: bool = True) -> None:
+    def __init__(
+        self, content: bytes, *, threads: int = 1, delegate: bool = True, batch: int | None = None
+    ) -> None:
         module, _ = _interpreter_module()
         resolver = module.OpResolverType
         kind = resolver.AUTO if delegate else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -101,6 +104,8 @@ class Runner:
             self._interpreter = module.Interpreter(
                 model_content=content, num_threads=threads, experimental_op_resolver_type=kind
             )
+            if batch is not None:
+                self._set_batch(batch)
             self._interpreter.allocate_tensors()
             inputs = self._interpreter.get_input_details()
             outputs = self._interpreter.get_output_details()
@@ -114,6 +119,11 @@ class Runner:
         self._output_indices = [detail["index"] for detail in outputs]
         self._input_shapes = [tuple(map(int, detail["shape"])) for detail in inputs]
 
+    def _set_batch(self, batch: int) -> None:
+        for detail in self._interpreter.get_input_details():
+            shape = [batch, *map(int, detail["shape"][1:])]
+            self._interpreter.resize_tensor_input(detail["index"], shape)
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; returns copies, keyed by output name.
 
@@ -121,6 +131,21 @@ class Runner:
             InvalidRequestError: an input is missing, unknown, or has the wrong shape or type.
             EngineError: the runtime failed.
         """
+        results = self._invoke(inputs, self._interpreter.get_tensor)
+        return {spec.name: value for spec, value in zip(self.outputs, results, strict=True)}
+
+    def run_in_place(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Run once; returns the outputs, in order, as views into the interpreter.
+
+        They must be let go before the next run, which fails while one is alive. Measured on
+        DeepLab with all 70 activations as outputs: 17.4 instead of 22.5 ms.
+
+        Raises:
+            InvalidRequestError, EngineError: as `run`.
+        """
+        return self._invoke(inputs, lambda index: self._interpreter.tensor(index)())
+
+    def _invoke(self, inputs: Mapping[str, Array], read: Callable[[int], Array]) -> list[Array]:
         values = self._ordered(inputs)
         try:
             self._resize(values)
@@ -128,10 +153,17 @@ class Runner:
                 self._interpreter.set_tensor(index, value)
             self._interpreter.reset_all_variables()  # an LSTM's state; 0.5 us where there is none
             self._interpreter.invoke()
-            results = [self._interpreter.get_tensor(index) for index in self._output_indices]
+            return [read(index) for index in self._output_indices]
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"inference failed: {_first_line(error)}") from error
-        return {spec.name: value for spec, value in zip(self.outputs, results, strict=True)}
+
+    def check(self, inputs: Mapping[str, Array]) -> None:
+        """Look at the inputs as `run` would.
+
+        Raises:
+            InvalidRequestError: an input is missing, unknown, or has the wrong shape or type.
+        """
+        self._ordered(inputs)
 
     def _resize(self, values: list[Array]) -> None:
         """Give free extents those of the values; allocation costs nothing where they stay."""

@@ -6,6 +6,8 @@ against 2.47 ms on ResNet large, 5.1 against 0.17 ms on VWW.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from edgeq.tflite.model import Model, indices
@@ -50,14 +52,18 @@ def _holds_infinity(model: Model, tensor: int) -> bool:
 
 
 def tap(model: Model, tensors: list[int] | None = None) -> tuple[Model, list[int]]:
-    """Return a copy whose outputs are `tensors` (default: every float activation an op writes).
+    """Return the model with other outputs: `tensors`, or every float activation an op writes.
 
-    The second value is the tensor index behind each output of the copy, in order; graph inputs
-    are left out, for whoever runs the copy has them already.
+    Only the outputs are its own; tensors and ops are those of the given model, and a change to them
+    is one to both.
+
+    The second value is the tensor index behind each output, in order; graph inputs
+    are left out, for whoever runs it has them already.
     """
     inputs = set(model.inputs)
     chosen = [i for i in (tappable(model) if tensors is None else tensors) if i not in inputs]
-    tapped = model.copy()
-    tapped.graph.outputs = np.asarray(chosen, np.int32)
-    tapped.proto.signatureDefs = []  # their output maps would no longer hold
-    return tapped, chosen
+    graph, proto = copy.copy(model.graph), copy.copy(model.proto)
+    graph.outputs = np.asarray(chosen, np.int32)
+    proto.subgraphs = [graph, *model.proto.subgraphs[1:]]
+    proto.signatureDefs = []  # their output maps would no longer hold
+    return Model(proto), chosen

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import edgeq.calibrate.collect as module
+import edgeq.calibrate.tapped as tapped
 from edgeq.calibrate.archive import merge_histograms
-from edgeq.calibrate.collect import collect, thinned
+from edgeq.calibrate.collect import collect
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.errors import CalibrationError, EngineError
 from edgeq.samples.store import Sample
@@ -164,12 +164,12 @@ def test_the_built_in_kernels_take_over_where_the_delegate_refuses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Refusing(Runner):
-        def __init__(self, content: bytes, *, threads: int = 1, delegate: bool = True) -> None:
+        def __init__(self, content: bytes, *, delegate: bool = True, **options: Any) -> None:
             if delegate:
                 raise EngineError("too many outputs")
-            super().__init__(content, threads=threads, delegate=False)
+            super().__init__(content, delegate=False, **options)
 
-    monkeypatch.setattr(module, "Runner", Refusing)
+    monkeypatch.setattr(tapped, "Runner", Refusing)
     assert collect(tiny_model(), tiny_samples(2)).samples == 2
 
 
@@ -177,27 +177,27 @@ def test_the_built_in_kernels_take_over_where_the_delegate_fails_to_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Failing(Runner):
-        def __init__(self, content: bytes, *, threads: int = 1, delegate: bool = True) -> None:
-            super().__init__(content, threads=threads, delegate=delegate)
+        def __init__(self, content: bytes, *, delegate: bool = True, **options: Any) -> None:
+            super().__init__(content, delegate=delegate, **options)
             self.is_delegated = delegate
 
-        def run(self, inputs: Any) -> dict[str, Any]:
+        def run_in_place(self, inputs: Any) -> list[Any]:
             if self.is_delegated:
                 raise EngineError("inference failed")
-            return super().run(inputs)
+            return super().run_in_place(inputs)
 
-    monkeypatch.setattr(module, "Runner", Failing)
+    monkeypatch.setattr(tapped, "Runner", Failing)
     assert collect(tiny_model(), tiny_samples(2)).samples == 2
 
 
 def test_a_sample_at_which_all_kernels_fail_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(Runner):
-        def run(self, inputs: Any) -> dict[str, Any]:
-            if inputs["image"][0, 0, 0, 0] == 7:
+        def run_in_place(self, inputs: Any) -> list[Any]:
+            if (inputs["image"][:, 0, 0, 0] == 7).any():
                 raise EngineError("inference failed: index out of range")
-            return super().run(inputs)
+            return super().run_in_place(inputs)
 
-    monkeypatch.setattr(module, "Runner", Failing)
+    monkeypatch.setattr(tapped, "Runner", Failing)
     bad = Sample("bad", {"image": np.full((1, 8, 8, 3), 7, np.float32)})
     collection = collect(tiny_model(), [*tiny_samples(1), bad, bad, *tiny_samples(2)])
     assert [(d.id, d.reason) for d in collection.dropped] == [
@@ -216,19 +216,6 @@ def test_constants_computed_by_the_graph_do_not_hide_a_glitch() -> None:
     collection = collect(model, [*samples, x_sample([100, 1, 1, 1], "glitch")])
     assert [d.id for d in collection.dropped] == ["glitch"]
     assert collection.histograms["abs3"].count == 20 * 4
-
-
-def test_thinning_meets_every_channel_alike() -> None:
-    values = np.broadcast_to(np.arange(96, dtype=np.float32), (1, 64, 64, 96))
-    kept = thinned(np.ascontiguousarray(values))
-    assert module.MAX_VALUES_PER_FRAME / 2 < kept.size <= module.MAX_VALUES_PER_FRAME
-    met = np.bincount(kept.astype(int), minlength=96)
-    assert met.max() - met.min() <= 1
-
-
-def test_small_tensors_are_not_thinned() -> None:
-    values = np.arange(1000, dtype=np.float32).reshape(10, 100)
-    np.testing.assert_array_equal(thinned(values), values.reshape(-1))
 
 
 def test_extrema_are_of_all_values_where_thinning_skips_them() -> None:

@@ -15,7 +15,7 @@ def filled(frames: list[tuple[str, float, float]]) -> Tiers:
     """Frames (id, log2 of the inputs, log2 of the activations), each one value of its own."""
     tiers = Tiers()
     for frame, inputs, activations in frames:
-        histograms = tiers.place(frame, Brightness(inputs, activations))
+        (histograms,) = tiers.place([frame], [Brightness(inputs, activations)])
         histogram = histograms.setdefault("x", Histogram())
         histogram.add(np.array([2.0**inputs], np.float32))
     return tiers
@@ -78,6 +78,8 @@ def test_memory_stays_bounded_however_scattered_the_frames() -> None:
     assert tiers.separate(None)[0]["x"].count == 300
 
 
-def test_brightness_is_the_median_in_octaves() -> None:
-    assert Brightness.of([8.0], [1.0, 2.0, 64.0]) == Brightness(3.0, 1.0)
-    assert Brightness.of([], [0.0]) == Brightness(0.0, -149)
+def test_brightness_is_each_frame_s_median_in_octaves() -> None:
+    activations = np.array([[1.0, 0.0], [2.0, 0.0], [64.0, 0.0]])
+    expected = [Brightness(3.0, 1.0), Brightness(0.0, -149)]
+    assert Brightness.of(np.array([[8.0, 1.0]]), activations) == expected
+    assert Brightness.of(np.zeros((0, 1)), np.ones((1, 1))) == [Brightness(0.0, 0.0)]

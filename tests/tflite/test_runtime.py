@@ -62,6 +62,41 @@ def test_results_are_copies(runner: Runner) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
+def test_results_in_place_are_the_same_without_a_copy(runner: Runner) -> None:
+    expected = runner.run(tiny.tiny_inputs(0))["scores"]
+    for _ in range(3):
+        (view,) = runner.run_in_place(tiny.tiny_inputs(0))
+        np.testing.assert_array_equal(view, expected)
+        assert not view.flags.owndata
+        del view
+
+
+def test_a_view_that_is_still_held_stops_the_next_run(runner: Runner) -> None:
+    views = runner.run_in_place(tiny.tiny_inputs(0))
+    with pytest.raises(EngineError, match="inference failed"):
+        runner.run_in_place(tiny.tiny_inputs(1))
+    del views
+    runner.run_in_place(tiny.tiny_inputs(1))
+
+
+def test_a_batch_gives_every_input_its_first_extent() -> None:
+    runner = Runner(tiny.one_op_model("RELU").to_bytes(), batch=3)
+    values = np.arange(-6, 6, dtype=np.float32).reshape(3, 4)
+    assert runner.inputs[0].shape == runner.outputs[0].shape == (3, 4)
+    np.testing.assert_array_equal(runner.run({"x": values})["y"], values.clip(0))
+
+
+def test_a_batch_that_the_model_cannot_take_is_an_engine_error(tiny_model_bytes: bytes) -> None:
+    with pytest.raises(EngineError, match="the runtime refuses the model"):
+        Runner(tiny_model_bytes, batch=2)
+
+
+def test_inputs_are_checked_without_running(runner: Runner) -> None:
+    runner.check(tiny.tiny_inputs())
+    with pytest.raises(InvalidRequestError, match="missing"):
+        runner.check({})
+
+
 def test_a_scalar_stays_a_scalar() -> None:
     runner = Runner(tiny.one_op_model("RELU", ()).to_bytes())
     (result,) = runner.run({"x": np.array(-2, np.float32)}).values()
