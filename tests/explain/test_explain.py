@@ -10,10 +10,11 @@ from edgeq.calibrate.table import CalibrationTable
 from edgeq.explain.explain import MAX_INPUTS, explain
 from edgeq.quantize.convert import quantize
 from edgeq.samples.store import Sample
-from edgeq.tflite.model import Model
+from edgeq.tflite.model import TYPE_CODES, Model, indices
 from tests import tiny
 from tests.build_samples import drawn
 from tests.explain.ill import explained
+from tests.quantize import awkward
 
 SAMPLES = drawn(12, image=(1, 8, 8, 3))
 INPUTS = [sample.inputs for sample in SAMPLES]
@@ -60,6 +61,35 @@ def test_an_extent_that_the_file_leaves_open_takes_the_one_of_the_inputs():
     explanation = explained(model.copy(), drawn(8, x=(1, 7, 4)))
     assert explanation.unmeasured == ""
     assert [each.tensor for each in explanation.layers] == ["x", "abs", "y"]
+
+
+@pytest.mark.parametrize("name", sorted(set(awkward.MODELS) - {"int8 island"}))
+def test_an_awkward_model_is_explained_to_its_last_layer(name):
+    model = awkward.MODELS[name]()
+    samples = awkward.samples(model)
+    made: list[Model] = []
+
+    def seen(int8: Model) -> Model:
+        made.append(int8)
+        return int8
+
+    explanation = explained(model, samples, changed=seen)
+    written = [t for op in made[0].operators for t in indices(op.outputs)]
+    int8 = [t for t in written if made[0].type_name(t) == "INT8"]
+    assert explanation.unmeasured == ""
+    assert len(explanation.layers) == len(int8)
+    assert all(each.sqnr_db > 20 for each in explanation.layers)
+    assert sum(each.share for each in explanation.layers) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_what_costs_a_choice_is_measured_before_it():
+    g = tiny.GraphBuilder({"x": (1, 16)})
+    axis = g.constant("axis", np.array([1], np.int32), "INT32")
+    values = g.op("ABS", [0], ("abs", (1, 16)))
+    model = g.finish(g.op("ARG_MAX", [values, axis], ("class", (1,)), type_name="INT64",
+                          options="ArgMaxOptions", outputType=TYPE_CODES["INT64"]))  # fmt: skip
+    explanation = explained(model, drawn(8, x=(1, 16)))
+    assert {each.tensor for each in explanation.worst} == {"x", "abs"}
 
 
 @pytest.mark.shared
