@@ -7,13 +7,20 @@ infinity anywhere, of another shape or type, or far brighter than the rest, is l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.calibrate.archive import merge_histograms
+from edgeq.calibrate.convergence import (
+    Convergence,
+    ascending,
+    change,
+    is_checkpoint,
+    thresholds,
+)
 from edgeq.calibrate.gather import Dropped, Gathering
 from edgeq.calibrate.histogram import Histogram
 from edgeq.calibrate.screen import DEFAULT_SCREENING, Screening
@@ -22,7 +29,7 @@ from edgeq.errors import CalibrationError
 from edgeq.samples.store import Sample
 from edgeq.tflite.model import Model
 
-__all__ = ["Collection", "Dropped", "collect"]
+__all__ = ["Collection", "Convergence", "Dropped", "collect"]
 
 Array = npt.NDArray[Any]
 
@@ -34,6 +41,7 @@ class Collection:
     histograms: dict[str, Histogram]
     samples: int  # used
     dropped: tuple[Dropped, ...]
+    is_converged: bool = False  # more samples were not asked for
 
 
 def collect(
@@ -43,6 +51,7 @@ def collect(
     threads: int = 1,
     progress: Callable[[int], None] | None = None,
     screening: Screening | None = DEFAULT_SCREENING,
+    convergence: Convergence | None = None,
 ) -> Collection:
     """Run the samples through the tapped model and count every float activation.
 
@@ -52,25 +61,29 @@ def collect(
         threads: CPU threads of one inference.
         progress: called with how many samples are done, used or not.
         screening: when a frame is an outlier; None keeps every finite frame.
+        convergence: when to stop before the last sample; they must come in the order of their ids.
 
     Raises:
-        CalibrationError: no sample could be used, or the model has no float activation.
+        CalibrationError: no sample could be used, the model has no float activation, or the order
+            is not that of the ids where it must be.
         EngineError: the runtime refuses the model.
     """
-    collector = _Collector(TappedModel(model, threads))
-    for done, sample in enumerate(samples, 1):
+    collector = _Collector(TappedModel(model, threads), screening)
+    for done, sample in enumerate(ascending(samples) if convergence else samples, 1):
         collector.add(sample)
         if progress is not None:
             progress(done)
-    collector.flush()
-    return collector.collection(screening)
+        if convergence and is_checkpoint(done, convergence) and collector.converges(convergence):
+            return replace(collector.collection(), is_converged=True)
+    return collector.collection()
 
 
 class _Collector:
     """Takes samples, runs them a batch at a time, and gathers what they show."""
 
-    def __init__(self, tapped: TappedModel) -> None:
-        self._tapped = tapped
+    def __init__(self, tapped: TappedModel, screening: Screening | None) -> None:
+        self._tapped, self._screening = tapped, screening
+        self._thresholds: dict[str, float] = {}
         self._waiting: list[Sample] = []
         self._gathering = Gathering(
             tapped.shown, tapped.inputs, tapped.varying, tapped.rectified, tapped.twins
@@ -93,18 +106,26 @@ class _Collector:
     def _look(self, samples: Sequence[Sample], tensors: list[Array], batch: int) -> None:
         self._gathering.add([sample.id for sample in samples], tensors, batch)
 
-    def flush(self) -> None:
-        """Count what waits."""
+    def _flush(self) -> None:
         if self._waiting:
             self._run()
         self._gathering.flush()
 
-    def collection(self, screening: Screening | None) -> Collection:
-        """What was counted so far, without the outliers."""
+    def converges(self, convergence: Convergence) -> bool:
+        """True where the thresholds are those of the last time that this was asked."""
+        self._flush()
+        histograms, _ = self._gathering.tiers.separate(self._screening)
+        before = self._thresholds
+        self._thresholds = thresholds(histograms, convergence.method)
+        return bool(before) and change(before, self._thresholds) <= convergence.tolerance
+
+    def collection(self) -> Collection:
+        """Return what was counted, without the outliers."""
+        self._flush()
         tiers, dropped = self._gathering.tiers, self._gathering.dropped
         if tiers.frames == 0:
             raise _nothing_usable(dropped)
-        histograms, outliers = tiers.separate(screening)
+        histograms, outliers = tiers.separate(self._screening)
         return Collection(
             _with_twins(self._tapped, histograms),
             tiers.frames - len(outliers),
