@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from edgeq.build.fidelity import fidelity_db
 from edgeq.build.work import Made, Work, calibration_table
-from edgeq.calibrate.collect import collect
+from edgeq.calibrate.collect import Collection, collect
 from edgeq.calibrate.table import CalibrationTable, histograms_to_npz
-from edgeq.errors import QuantizeError
+from edgeq.errors import CalibrationError, QuantizeError
 from edgeq.quantize.convert import Quantized, is_quantized, quantize
 from edgeq.tflite.model import Model
 
@@ -23,13 +23,10 @@ def first_form(work: Work) -> Made:
     """
     if is_quantized(work.model):
         return Made(work.model, work.model, None, None, None, AS_IS)
-    stages, options = work.stages, work.options
-    stages.begin("calibrate", len(work.split.fit))
-    collection = collect(work.model, work.fit(), threads=options.threads, progress=stages.tick)
-    work.keep("calibration.npz", histograms_to_npz(collection.histograms))
+    stages = work.stages
+    collection, tables = _calibrated(work)
+    methods = tuple(tables)
     stages.begin("quantize")
-    methods = AUTO_METHODS if options.method == "auto" else (options.method,)
-    tables = {m: calibration_table(work.content, collection, m) for m in methods}
     quantized = {m: quantized_form(work.model, table) for m, table in tables.items()}
     for method in methods:
         work.keep(f"calibration.{method}.json", tables[method].to_json())
@@ -48,8 +45,34 @@ def first_form(work: Work) -> Made:
         method=best,
         float_ops=quantized[best].float_ops,
         candidates=scores,
-        dropped=collection.dropped,
+        dropped=collection.dropped if collection else (),
     )
+
+
+def _calibrated(work: Work) -> tuple[Collection | None, dict[str, CalibrationTable]]:
+    """Return the histograms and a table by each method that is asked for.
+
+    Raises:
+        CalibrationError: no sample can be used, or a table given has no histograms to choose by.
+    """
+    given, wanted = work.calibration, work.options.method
+    methods = AUTO_METHODS if wanted == "auto" else (wanted,)
+    if given is None:
+        work.stages.begin("calibrate", len(work.split.fit))
+        threads, tick = work.options.threads, work.stages.tick
+        collection = collect(work.model, work.fit(), threads=threads, progress=tick)
+    elif given.collection is not None:
+        collection = given.collection
+    elif wanted in ("auto", given.table.method):
+        return None, {given.table.method: given.table}
+    else:
+        raise CalibrationError(
+            f"the table's ranges are by {given.table.method}; "
+            f"{wanted} cannot be chosen without the histograms",
+            hint="Copy the .npz of that calibration beside the table.",
+        )
+    work.keep("calibration.npz", histograms_to_npz(collection.histograms))
+    return collection, {m: calibration_table(work.content, collection, m) for m in methods}
 
 
 def quantized_form(model: Model, table: CalibrationTable) -> Quantized:

@@ -19,6 +19,7 @@ from edgeq.build.refining import refined
 from edgeq.build.work import Inputs, Keep, Made, Work
 from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
 from edgeq.calibrate.collect import Dropped
+from edgeq.calibrate.reuse import Calibration
 from edgeq.calibrate.table import histograms_to_npz
 from edgeq.engines import latency
 from edgeq.engines.base import Engine
@@ -46,6 +47,7 @@ def build(
     progress: Progress | None = None,
     live: SampleSource | None = None,
     keep: Keep | None = None,
+    calibration: Calibration | None = None,
 ) -> BuildResult:
     """Calibrate, quantize, verify and write the bundle `out`.
 
@@ -58,6 +60,7 @@ def build(
         live: samples of what the inputs look like now, which drift is measured against; None
             takes those of `source`.
         keep: given every file as it is made, those of a build that the gate refuses too.
+        calibration: of this model, made before; None calibrates on the samples.
 
     Raises:
         ModelError, SampleError, CalibrationError, QuantizeError, EngineError: the stage failed.
@@ -73,7 +76,9 @@ def build(
     with contextlib.ExitStack() as engines:
         reference = engines.enter_context(contextlib.closing(_reference(model, content, options)))
         split = split_samples(source, options.held_out_ratio)
-        work = Work(content, model, source, split, options, stages, keep or _keep_nothing)
+        work = Work(
+            content, model, source, split, options, stages, keep or _keep_nothing, calibration
+        )
         made = first_form(work)
         if made.ranges is not None and options.refine:
             made = refined(work, made)
@@ -151,8 +156,9 @@ def _write(
         "golden.npz": golden.to_npz(),
         "drift.npz": drift,
     }
-    if made.calibration is not None and made.collection is not None:
+    if made.calibration is not None:
         files["calibration.json"] = made.calibration.to_json()
+    if made.collection is not None:
         files["calibration.npz"] = histograms_to_npz(made.collection.histograms)
     if made.ranges is not None and made.equalized is not None:
         files["equalized.json"] = made.ranges.to_json()

@@ -13,6 +13,7 @@ from edgeq.build.fidelity import fidelity_db
 from edgeq.build.forms import quantized_form
 from edgeq.build.work import Inputs, Made, Work
 from edgeq.calibrate.collect import collect
+from edgeq.calibrate.methods import METHODS
 from edgeq.errors import EngineError, InvalidRequestError
 from edgeq.quantize.equalize import equalize
 from edgeq.quantize.refine import correct_biases, correction_samples
@@ -64,7 +65,8 @@ def _scores(work: Work, forms: dict[tuple[str, ...], Made]) -> dict[tuple[str, .
 
 def _equalized(work: Work, made: Made, refinements: tuple[str, ...]) -> Made | None:
     """Return the form of the equalized model, refined alike; None where it cannot be."""
-    assert made.ranges is not None  # only a calibrated model is refined
+    if made.ranges is None or any(r.method not in METHODS for r in made.ranges.tensors.values()):
+        return None  # ranges from elsewhere cannot be chosen again
     threads = work.options.threads
     try:
         found = equalize(work.model, _fit_inputs(work, made, EQUALIZED_ON), threads=threads)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edgeq.build.options import BuildOptions
 from edgeq.calibrate.collect import Collection, Dropped
+from edgeq.calibrate.reuse import Calibration
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.files import sha256_bytes
 from edgeq.observe.stages import Stages
@@ -33,6 +34,7 @@ class Work:
     options: BuildOptions
     stages: Stages
     keep: Keep
+    calibration: Calibration | None = None  # made before: the samples are not calibrated on
 
     def fit(self) -> Iterator[Sample]:
         """Yield the samples to calibrate on."""

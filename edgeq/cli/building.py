@@ -13,11 +13,13 @@ from edgeq import files
 from edgeq.build.options import BuildOptions, BuildResult
 from edgeq.build.pipeline import build
 from edgeq.build.work import Keep
+from edgeq.calibrate.reuse import Calibration, read_calibration
 from edgeq.cli.arguments import (
     Subparsers,
     add_command,
     add_config,
     count,
+    existing_file,
     finite,
     load_config,
     number,
@@ -27,6 +29,7 @@ from edgeq.cli.inputs import SampleFolder, add_model_and_samples, sidecar_of
 from edgeq.cli.output import print_json, printable, shown_progress
 from edgeq.config import Sidecar
 from edgeq.engines.table import BACKENDS
+from edgeq.tflite.model import Model
 from edgeq.verify import VerifyOptions
 
 BACKEND_CHOICES = ("auto", *(backend.name for backend in BACKENDS))
@@ -68,6 +71,11 @@ def register(commands: Subparsers) -> None:
         "--live-samples", type=Path, metavar="DIR",
         help="what inputs look like now: drift is measured against these (default: --samples)",
     )  # fmt: skip
+    parser.add_argument(
+        "--table", type=Path, metavar="TABLE.json",
+        help="a calibration of this model (with its .npz beside it), or TensorRT's cache: "
+        "the samples then choose and judge only",
+    )  # fmt: skip
     parser.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
     add_config(parser)
 
@@ -91,9 +99,10 @@ def run_build(options: argparse.Namespace) -> int:
     source = SampleFolder(content, options.samples, sidecar)
     live = SampleFolder(content, options.live_samples, sidecar) if options.live_samples else None
     keep = _keep_in(options.keep) if options.keep else None
+    table = _calibration(options.table, content) if options.table else None
     try:
         with shown_progress(options.progress) as progress:
-            result = build(content, source, out, chosen, progress, live, keep)
+            result = build(content, source, out, chosen, progress, live, keep, table)
     finally:
         source.warn_skipped()
     if options.json:
@@ -120,6 +129,14 @@ def _build_options(options: argparse.Namespace, sidecar: Sidecar) -> BuildOption
         mixed_precision=config.build.mixed_precision if options.mixed is None else options.mixed,
         verify=VerifyOptions(**gate, task=options.task or sidecar.task),
     )
+
+
+def _calibration(path: Path, content: bytes) -> Calibration:
+    beside = path.with_suffix(".npz")
+    histograms = beside.read_bytes() if beside != path and beside.is_file() else None
+    names = Model.from_bytes(content).names()
+    table = existing_file(path).read_bytes()
+    return read_calibration(table, histograms, files.sha256_bytes(content), names)
 
 
 def _keep_in(directory: Path) -> Keep:
