@@ -7,10 +7,12 @@ rule on every tensor's histogram, and on one that fills all bins.
 
 from __future__ import annotations
 
+import collections
 import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from measured import Job, Notes, main
@@ -41,10 +43,10 @@ def samples_of(job: Job) -> list[Sample]:
     ]
 
 
-def repeated(samples: list[Sample], count: int) -> list[Sample]:
-    """Return `count` samples, each with an id of its own; the arrays are shared."""
+def repeated(samples: list[Sample], count: int) -> Iterator[Sample]:
+    """Yield `count` samples, each with an id of its own; the arrays are shared."""
     turns = itertools.islice(itertools.cycle(samples), count)
-    return [Sample(str(number), sample.inputs) for number, sample in enumerate(turns)]
+    return (Sample(str(number), sample.inputs) for number, sample in enumerate(turns))
 
 
 def varied(samples: list[Sample], count: int) -> Iterator[Sample]:
@@ -55,26 +57,38 @@ def varied(samples: list[Sample], count: int) -> Iterator[Sample]:
         yield Sample(sample.id, {name: value * factor for name, value in sample.inputs.items()})
 
 
-def seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+@dataclass(frozen=True)
+class Spent:
+    """What some work took; a busy machine makes more of the first, hardly of the second."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def spent(work: Callable[[], object]) -> Spent:
+    wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - begun
+    return Spent(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def measure_time(job: Job, notes: Notes, count: int) -> None:
     content = job.model.read_bytes()
     model, runner = Model.from_bytes(content), Runner(content, threads=job.threads)
-    samples = repeated(samples_of(job), count)
-    infer, gather = [], []
-    for _ in range(ROUNDS):
-        infer.append(seconds(lambda: [runner.run(sample.inputs) for sample in samples]))
-        gather.append(seconds(lambda: collect(model, samples, threads=job.threads)))
+    samples = list(repeated(samples_of(job), count))
+    pairs = [
+        (
+            spent(lambda: collections.deque((runner.run(s.inputs) for s in samples), maxlen=0)),
+            spent(lambda: collect(model, samples, threads=job.threads)),
+        )
+        for _ in range(ROUNDS)
+    ]
     notes.details.update(
         samples=count,
-        inference_ms=1e3 * statistics.median(infer) / count,
-        collect_ms=1e3 * statistics.median(gather) / count,
-        ratio=statistics.median(g / i for g, i in zip(gather, infer, strict=True)),
-        ratios=[round(g / i, 3) for g, i in zip(gather, infer, strict=True)],
+        inference_ms=1e3 * statistics.median(infer.wall_s for infer, _ in pairs) / count,
+        collect_ms=1e3 * statistics.median(gather.wall_s for _, gather in pairs) / count,
+        ratio=statistics.median(gather.wall_s / infer.wall_s for infer, gather in pairs),
+        cpu_ratio=statistics.median(gather.cpu_s / infer.cpu_s for infer, gather in pairs),
+        least_ratio=min(g.wall_s for _, g in pairs) / min(i.wall_s for i, _ in pairs),
     )
 
 
@@ -97,8 +111,9 @@ def _searched(histogram: object) -> tuple[np.ndarray, int]:
 
 
 def search_ms(counts: np.ndarray, levels: int) -> float:
-    """Return the time of one search: the quickest of a few."""
-    return 1e3 * min(seconds(lambda: entropy_threshold(counts, levels)) for _ in range(SEARCHES))
+    """Return the CPU time of one search, which has one thread: the least of a few."""
+    searches = [spent(lambda: entropy_threshold(counts, levels)) for _ in range(SEARCHES)]
+    return 1e3 * min(search.cpu_s for search in searches)
 
 
 def work(job: Job, notes: Notes) -> None:

@@ -77,7 +77,7 @@ def measure(work: Callable[[Job, Notes], None], job: Job) -> dict[str, Any]:
     gc.collect()
     if CLEAR_REFS.exists():
         CLEAR_REFS.write_text(RESET_PEAK)
-    base, wall, cpu = resident_mib(), time.perf_counter(), sum(os.times()[:4])
+    base, wall, cpu = resident_mib(), time.perf_counter(), cpu_s()
     try:
         work(job, notes)
         outcome = {"status": "ok", "reason": ""}
@@ -87,12 +87,17 @@ def measure(work: Callable[[Job, Notes], None], job: Job) -> dict[str, Any]:
     return {
         **outcome,
         "seconds": time.perf_counter() - wall,
-        "cpu_s": sum(os.times()[:4]) - cpu,
+        "cpu_s": cpu_s() - cpu,
         "peak_rss_mib": resident_mib("VmHWM"),
         "above_mib": max(0.0, resident_mib("VmHWM") - base),
         "notes": notes.lines,
         "details": notes.details,
     }
+
+
+def cpu_s() -> float:
+    """Return the CPU time of all threads so far, and of the children that have ended."""
+    return time.process_time() + sum(os.times()[2:4])
 
 
 def reason(error: BaseException) -> str:

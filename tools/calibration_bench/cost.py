@@ -14,8 +14,9 @@ from tools.calibration_bench.table import aligned, shown
 SCRIPT = "edgeq_cost.py"
 TIMED = (64, 512)
 FEW, MANY = 64, 4096
-HEADER = ("model", "infer ms", *(f"x{n}" for n in TIMED), f"MiB {FEW}", f"MiB {MANY}", "ratio",
-          "search ms", "max", "2048 bins", "")  # fmt: skip
+RATIOS = ("ratio", "cpu_ratio")  # of the time, of the CPU time
+HEADER = ("model", "infer ms", *(f"{of}x{n}" for n in TIMED for of in ("", "CPU ")),
+          f"MiB {FEW}", f"MiB {MANY}", "ratio", "search ms", "max", "2048 bins", "")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def measure_costs(
 
 
 def cost_table(costs: Iterable[Cost]) -> str:
-    """Return the figures as text; x64 is the time of collecting over that of inferring."""
+    """Return the figures as text: x64 is the time of collecting 64 samples over inferring them."""
     return aligned(HEADER, map(_cells, costs))
 
 
@@ -74,7 +75,7 @@ def _cells(cost: Cost) -> tuple[str, ...]:
     return (
         cost.model,
         shown(cost.detail(f"time:{TIMED[0]}", "inference_ms"), 3),
-        *(shown(cost.detail(f"time:{n}", "ratio"), 2) for n in TIMED),
+        *(shown(cost.detail(f"time:{n}", of), 2) for n in TIMED for of in RATIOS),
         *(shown(mib, 1) for mib in memory),
         shown(cost.memory_ratio, 3),
         shown(cost.detail("search", "median_ms"), 2),
