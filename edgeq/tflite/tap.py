@@ -47,7 +47,8 @@ def _infinite(model: Model) -> set[int]:
 
 
 def _holds_infinity(model: Model, tensor: int) -> bool:
-    values = model.constant(tensor) if model.is_constant(tensor) else None
+    is_plain = model.is_constant(tensor) and model.tensors[tensor].sparsity is None
+    values = model.constant(tensor) if is_plain else None
     return values is not None and values.dtype == np.float32 and bool(np.isinf(values).any())
 
 
