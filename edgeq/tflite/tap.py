@@ -18,20 +18,34 @@ TAKE_INFINITY = frozenset(
      "MAXIMUM", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN"}
 )  # fmt: skip
 
+UNPACKERS = frozenset({"DEQUANTIZE", "DENSIFY"})
+
 
 def tappable(model: Model) -> list[int]:
     """Return the float activations in execution order: inputs first, then what ops write.
 
-    Those that hold an infinity whatever the input say nothing, and are left out.
+    Those that hold an infinity whatever the input say nothing, and are left out. So are the weights
+    that a file keeps in float16 or sparse: a delegate that takes them as they are stored never
+    writes what is made of them, so that an output there shows whatever the memory held.
     """
     written = [t for operator in model.operators for t in indices(operator.outputs)]
     candidates = dict.fromkeys([*model.inputs, *written])
-    infinite = _infinite(model)
+    silent = _infinite(model) | _unpacked(model)
     return [
         i
         for i in candidates
-        if model.type_name(i) == "FLOAT32" and not model.is_constant(i) and i not in infinite
+        if model.type_name(i) == "FLOAT32" and not model.is_constant(i) and i not in silent
     ]
+
+
+def _unpacked(model: Model) -> set[int]:
+    """Return the constants in the form that their ops read them in."""
+    unpacked: set[int] = set()
+    for operator in model.operators:
+        sources = indices(operator.inputs)[:1] if model.op_name(operator) in UNPACKERS else []
+        if any(model.is_constant(t) or t in unpacked for t in sources):
+            unpacked.update(indices(operator.outputs))
+    return unpacked
 
 
 def _infinite(model: Model) -> set[int]:

@@ -12,6 +12,7 @@ from edgeq.tflite.runtime import Runner
 from edgeq.tflite.structure import check_structure
 from edgeq.tflite.tap import tap, tappable
 from tests import tiny
+from tests.quantize import awkward
 
 
 def test_every_activation_is_an_output_in_execution_order(tiny_model_bytes: bytes) -> None:
@@ -69,6 +70,14 @@ def test_what_a_constant_makes_infinite_is_not_tapped_up_to_where_it_ends() -> N
     twice = g.op("ADD", [masked, masked], ("twice", (1, 4)), options="AddOptions")
     model = g.finish(g.op("SOFTMAX", [twice], ("y", (1, 4)), options="SoftmaxOptions", beta=1.0))
     assert [model.names()[index] for index in tappable(model)] == ["x", "y"]
+
+
+def test_weights_that_the_file_keeps_in_half_precision_are_not_tapped() -> None:
+    model = awkward.MODELS["float16 weights"]()
+    assert "DEQUANTIZE" in {model.op_name(operator) for operator in model.operators}
+    written = {index for operator in model.operators[:2] for index in operator.outputs}
+    assert written.isdisjoint(tappable(model))
+    assert len(tappable(model)) == 2  # what goes in, and what the layer writes
 
 
 @pytest.mark.shared
