@@ -2,13 +2,17 @@
 
 It starts from the best whole table and tries, tensor by tensor, the ranges of the other methods,
 those that differ most first. What does not gain surely is not kept: a few samples show gains that
-other samples do not have.
+others do not have. Measured over 6 divisions of the calibration samples, SQNR on 200 to 500 other
+samples against that of the best whole table: whatever gains on the selected samples costs ResNet-8
+0.13 dB, VWW 0.3 (at worst 2.5); what gains surely changes them by 0.00 and 0.00, KWS by +0.05, and
+MobileNet and AD not at all. So do halves and quarters of the model by one method. What pays is the
+best whole table: percentile instead of mse is +1.1 dB for KWS, -1.8 for ResNet-8, -3.8 for VWW.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +23,7 @@ from edgeq.quantize.noise import Noise
 Measure = Callable[[CalibrationTable], Noise]
 
 AUTO = "auto"
-MOST_TRIALS = 12
+MOST_TRIALS = 6
 LEAST_GAIN_DB = 0.1
 LEAST_SURENESS = 1.65  # standard errors
 LEAST_DIFFERENCE = 0.01  # of the wider range; closer ones are the same
@@ -49,51 +53,84 @@ def choose_ranges(
     tables: Mapping[str, CalibrationTable],
     measure: Measure,
     *,
+    near: Callable[[CalibrationTable], Measure] | None = None,
     most_trials: int = MOST_TRIALS,
     least_gain_db: float = LEAST_GAIN_DB,
 ) -> Choice:
     """Return the ranges with the least noise that few measurements can find.
 
+    No table of `tables` measures better than what is returned.
+
     Args:
         tables: by method, in order of preference, of the same tensors.
         measure: the noise of the model that a table makes, always on the same samples.
-        most_trials: measurements at most, beside one a table.
+        near: table -> a quicker measurement, true for tables that differ little from it. What is
+            found by that is measured again, and kept only where it is no worse.
+        most_trials: measurements at most, beside one a table and two of what comes of it.
         least_gain_db: what a trial must gain to be kept.
     """
     noises = {method: measure(table) for method, table in tables.items()}
     scores = {method: noise.sqnr_db for method, noise in noises.items()}
     best = max(scores, key=lambda method: scores[method])
-    table, noise, trials = tables[best], noises[best], []
-    for method, tensor, row in _candidates(tables, best, most_trials):
-        other = replace(table, tensors={**table.tensors, tensor: row}, method=AUTO)
+    whole = Choice(tables[best], scores[best], scores, ())
+    candidates = _candidates(tables, best, most_trials)
+    if not candidates:
+        return whole
+    quick = near(whole.table) if near else measure
+    noise = quick(whole.table) if near else noises[best]
+    found, trials = _improved(whole.table, noise, candidates, quick, least_gain_db)
+    sqnr_db = whole.sqnr_db if found is whole.table else measure(found).sqnr_db
+    if sqnr_db < whole.sqnr_db:
+        return replace(whole, trials=tuple(replace(trial, kept=False) for trial in trials))
+    return Choice(found, sqnr_db, scores, trials)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    tensor: str
+    method: str
+    row: TensorRange
+
+
+def _improved(
+    table: CalibrationTable,
+    noise: Noise,
+    candidates: Sequence[_Candidate],
+    measure: Measure,
+    least_gain_db: float,
+) -> tuple[CalibrationTable, tuple[Trial, ...]]:
+    """Try the candidates in their order; return the table with those that gain."""
+    trials = []
+    for candidate in candidates:
+        tensors = {**table.tensors, candidate.tensor: candidate.row}
+        other = replace(table, tensors=tensors, method=AUTO)
         found = measure(other)
         kept = _gains(noise, found, least_gain_db)
-        trials.append(Trial(method, (tensor,), found.sqnr_db, kept))
+        trials.append(Trial(candidate.method, (candidate.tensor,), found.sqnr_db, kept))
         if kept:
             table, noise = other, found
-    return Choice(table, noise.sqnr_db, scores, tuple(trials))
+    return table, tuple(trials)
 
 
-def _candidates(
-    tables: Mapping[str, CalibrationTable], best: str, most: int
-) -> list[tuple[str, str, TensorRange]]:
-    """Return (method, tensor, range) for the ranges that differ most from those of `best`."""
+def _candidates(tables: Mapping[str, CalibrationTable], best: str, most: int) -> list[_Candidate]:
+    """Return other ranges than those of `best`, those that differ most first."""
     found = []
-    for position, (tensor, start) in enumerate(tables[best].tensors.items()):
+    for tensor, start in tables[best].tensors.items():
         seen = [start]
-        for order, (method, table) in enumerate(tables.items()):
+        for method, table in tables.items():
             row = table.tensors[tensor]
             if min(_difference(row, other) for other in seen) > LEAST_DIFFERENCE:
                 seen.append(row)
-                found.append((-_difference(row, start), position, order, method, tensor, row))
-    return [(method, tensor, row) for *_, method, tensor, row in sorted(found)[:most]]
+                found.append((_difference(row, start), _Candidate(tensor, method, row)))
+    found.sort(key=lambda pair: -pair[0])  # stable: of equals the first in execution order
+    return [candidate for _, candidate in found[:most]]
 
 
 def _difference(first: TensorRange, second: TensorRange) -> float:
     """Return how far the ends are apart, as a share of the wider range."""
     width = max(first.hi - first.lo, second.hi - second.lo)
     apart = abs(first.hi - second.hi) + abs(first.lo - second.lo)
-    return apart / width if apart else 0.0
+    return apart / width if width else float(apart > 0)
 
 
 def _gains(before: Noise, after: Noise, least_gain_db: float) -> bool:

@@ -1,10 +1,10 @@
-"""Float model + samples + ranges -> the noise of the INT8 form, by output and sample."""
+"""Float model + samples + its INT8 form -> the noise that form adds, by output and sample."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.calibrate.table import CalibrationTable
+from edgeq.errors import EngineError
 from edgeq.quantize.convert import quantize
 from edgeq.tflite.logits import before_softmax
 from edgeq.tflite.model import Model
@@ -57,23 +58,23 @@ class NoiseMeter:
         source: Model | None = None,
         threads: int = 1,
     ) -> None:
-        """Run the float model.
+        """Run the float model on the samples.
 
         Args:
             model: the float model.
             samples: its inputs; at least one.
-            source: what forms are quantized from where not from `model`: a copy of it with other
-                constants (`edgeq.quantize.shift`).
+            source: what `measure` quantizes where that is not `model`; see `of_ranges`.
             threads: CPU threads of one inference.
 
         Raises:
-            EngineError: the runtime refuses the model.
+            EngineError, InvalidRequestError: the model cannot be run on them.
         """
-        self._samples, self._threads, self._names = samples, threads, model.names()
-        (opened, self._source), self._logits = before_softmax([model, source or model])
+        self._samples, self._threads = samples, threads
+        (opened,), self._logits = before_softmax([model])
         self._expected = self._run(opened)
         energies = [[_energy(values) for values in row] for row in self._expected]
         self._signals = np.array(energies, np.float64).reshape(len(samples), -1).sum(axis=0)
+        self._measure = self.of_ranges(source or model)
 
     def measure(self, table: CalibrationTable) -> Noise:
         """Return the noise of the form that these ranges make.
@@ -81,14 +82,39 @@ class NoiseMeter:
         Raises:
             EngineError: the runtime refuses it.
         """
-        names = zip(self._names, self._source.names(), strict=False)  # a source may have more
-        rows = {new: table.tensors[old] for old, new in names if old in table.tensors}
-        form = quantize(self._source, replace(table, tensors=rows)).model
-        pairs = [
+        return self._measure(table)
+
+    def of_form(self, int8: Model) -> Noise:
+        """Return the noise of an INT8 form, or of the float model with other constants.
+
+        Raises:
+            EngineError: the runtime refuses it, or it does not end as the float model does.
+        """
+        (opened,), logits = before_softmax([int8])
+        if logits != self._logits:
+            raise EngineError("the INT8 form does not end in the softmax that the float model has")
+        return self._compared(opened)
+
+    def of_ranges(self, source: Model) -> Callable[[CalibrationTable], Noise]:
+        """Return a measurement of what `quantize` makes of `source` by a table.
+
+        `source` is the float model, or a copy that differs in its constants.
+        """
+        (opened,), _ = before_softmax([source])  # once here, so that no form needs to be opened
+        names = list(zip(source.names(), opened.names(), strict=True))
+
+        def measure(table: CalibrationTable) -> Noise:
+            rows = {new: table.tensors[old] for old, new in names if old in table.tensors}
+            return self._compared(quantize(opened, replace(table, tensors=rows)).model)
+
+        return measure
+
+    def _compared(self, opened: Model) -> Noise:
+        noises = [
             [_noise(*pair) for pair in zip(*row, strict=True)]
-            for row in zip(self._expected, self._run(form), strict=True)
+            for row in zip(self._expected, self._run(opened), strict=True)
         ]
-        energies = np.array(pairs, np.float64).reshape(len(pairs), -1).T
+        energies = np.array(noises, np.float64).reshape(len(noises), -1).T
         return Noise(_shares(energies, self._signals))
 
     def _run(self, model: Model) -> list[list[Array]]:

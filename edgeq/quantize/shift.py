@@ -1,25 +1,90 @@
-"""Float model + an INT8 form with corrected biases -> the float model with those corrections.
+"""Ranges -> the noise that their INT8 form has once its biases are corrected.
 
-Rounding shifts every channel's mean, and bias correction takes the shifts out again (`refine`).
-INT8 forms that are compared without it are ranked by noise that will not stay; to correct each is
-too dear. But the shifts are nearly the same for all ranges: most come from the weights. So they
-are measured once and put into the float model, and every form quantized from that copy has them.
+Rounding shifts every channel's mean, and bias correction takes the shifts out again (`refine`):
+MobileNet 13 -> 23 dB. Forms that are compared without it are ranked by noise that will not stay.
+So each is corrected, on a few samples. Where ranges differ little the shifts are the same, for
+most come from the weights: they are put into the float model, and what is quantized from that has
+them at no cost.
+
+Measured over 4 to 6 divisions of the calibration samples, SQNR on 200 to 500 other samples of
+what the best of four whole tables comes to, against ranking them uncorrected: KWS +0.28 dB,
+ResNet-8 +0.12; by the shifts of the entropy form for all four, KWS -0.30, ResNet-8 +0.15.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.quantize.convert import INT8_SUFFIX
+from edgeq.calibrate.table import CalibrationTable
+from edgeq.errors import EngineError, InvalidRequestError
+from edgeq.quantize.convert import INT8_SUFFIX, quantize
+from edgeq.quantize.noise import Noise, NoiseMeter
 from edgeq.quantize.plan import optional_input
 from edgeq.quantize.prepare import constant_values, prepare
+from edgeq.quantize.refine import correct_biases
 from edgeq.quantize.scheme import RULES
 from edgeq.tflite.model import Model, indices
 
 Array = npt.NDArray[Any]
+
+
+CORRECTED_ON = 16  # samples; with 8 ResNet-8 once takes percentile, at -1.3 dB; 32 choose no better
+
+
+class CorrectedMeter:
+    """Measures ranges by the forms that they make, with their biases corrected."""
+
+    def __init__(
+        self,
+        model: Model,
+        samples: Sequence[Mapping[str, Array]],
+        correct_on: Sequence[Mapping[str, Array]],
+        *,
+        threads: int = 1,
+    ) -> None:
+        """Run the float model on the samples.
+
+        Args:
+            model: the float model.
+            samples: what is measured on; at least one.
+            correct_on: what biases are corrected by: CORRECTED_ON other samples, in a fixed order.
+            threads: CPU threads of one inference.
+
+        Raises:
+            EngineError, InvalidRequestError: the model cannot be run on them.
+        """
+        self._model, self._correct_on, self._threads = model, correct_on, threads
+        self._meter = NoiseMeter(model, samples, threads=threads)
+        self._forms: list[tuple[CalibrationTable, Model, Model]] = []
+
+    def measure(self, table: CalibrationTable) -> Noise:
+        """Return the noise of the corrected form."""
+        return self._meter.of_form(self._form(table)[1])
+
+    def near(self, table: CalibrationTable) -> Callable[[CalibrationTable], Noise]:
+        """Return a quicker measurement of tables that differ little from this one."""
+        return self._meter.of_ranges(shifted(self._model, *self._form(table)))
+
+    def _form(self, table: CalibrationTable) -> tuple[Model, Model]:
+        """Return the INT8 form, without and with correction."""
+        for known, int8, corrected in self._forms:
+            if known is table:
+                return int8, corrected
+        int8 = quantize(self._model, table).model
+        self._forms.append((table, int8, self._corrected(int8)))
+        return self._forms[-1][1:]
+
+    def _corrected(self, int8: Model) -> Model:
+        """Return the form with corrected biases, as it is where they cannot be."""
+        try:
+            corrected = correct_biases(self._model, int8, self._correct_on, threads=self._threads)
+        except (EngineError, InvalidRequestError):  # not op by op, or samples of many shapes
+            return int8
+        return corrected or int8
 
 
 def shifted(model: Model, int8: Model, corrected: Model) -> Model:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeq.calibrate.table import CalibrationTable
-from edgeq.errors import InvalidRequestError
+from edgeq.errors import EngineError, InvalidRequestError
 from edgeq.quantize import noise
 from edgeq.quantize.convert import quantize
 from edgeq.quantize.noise import LIMIT_DB, Noise, NoiseMeter
@@ -32,16 +32,23 @@ def logits(model: Model) -> list[tiny.Array]:
     return [v - v.mean() for v in values]
 
 
+def measured(model: Model, table: CalibrationTable, samples=SAMPLES) -> Noise:
+    return NoiseMeter(model, samples).of_ranges(model)(table)
+
+
 def two_outputs() -> Model:
-    """'x' -> RELU -> 'y', and 'x' -> RELU6 -> 'z'."""
+    """'y' = x + x, and 'z' = x * x."""
     g = tiny.GraphBuilder({"x": (1, 4)})
-    return g.finish(g.op("RELU", [0], ("y", (1, 4))), g.op("RELU6", [0], ("z", (1, 4))))
+    return g.finish(
+        g.op("ADD", [0, 0], ("y", (1, 4)), options="AddOptions"),
+        g.op("MUL", [0, 0], ("z", (1, 4)), options="MulOptions"),
+    )
 
 
 def test_it_is_the_noise_of_the_form_before_its_softmax():
     model = tiny.tiny_model()
     table = minmax_table(model, SAMPLES)
-    found = NoiseMeter(model, SAMPLES).measure(table)
+    found = measured(model, table)
     expected, given = logits(model), logits(quantize(model, table).model)
     signal = sum(float((e**2).sum()) for e in expected)
     shares = [float(((e - g) ** 2).sum()) / signal for e, g in zip(expected, given, strict=True)]
@@ -51,8 +58,24 @@ def test_it_is_the_noise_of_the_form_before_its_softmax():
 
 def test_ranges_far_too_wide_add_noise():
     model = tiny.tiny_model()
+    table = minmax_table(model, SAMPLES)
+    assert measured(model, scaled(table, 8.0)).sqnr_db < measured(model, table).sqnr_db - 6
+
+
+def test_a_form_and_the_ranges_that_make_it_measure_the_same():
+    model = tiny.tiny_model()
     meter, table = NoiseMeter(model, SAMPLES), minmax_table(model, SAMPLES)
-    assert meter.measure(scaled(table, 8.0)).sqnr_db < meter.measure(table).sqnr_db - 6
+    by_form = meter.of_form(quantize(model, table).model)
+    assert np.array_equal(by_form.shares, meter.of_ranges(model)(table).shares)
+    assert meter.of_form(model).sqnr_db == LIMIT_DB
+
+
+def test_a_form_that_ends_in_something_else_is_refused():
+    model = tiny.tiny_model()
+    headless = model.copy()
+    headless.graph.outputs = np.array([headless.names().index("logits")], np.int32)
+    with pytest.raises(EngineError, match="softmax"):
+        NoiseMeter(model, SAMPLES).of_form(headless)
 
 
 def test_every_output_has_its_noise_and_the_worst_counts():
@@ -60,7 +83,7 @@ def test_every_output_has_its_noise_and_the_worst_counts():
     samples = [{"x": np.array([[0.1, 1.0, 3.0, i]], np.float32)} for i in range(3)]
     table = minmax_table(model, samples)
     narrow = dict(table.tensors) | {"z": scaled(table, 0.25).tensors["z"]}
-    found = NoiseMeter(model, samples).measure(CalibrationTable("", "", 1, narrow))
+    found = measured(model, CalibrationTable("", "", 1, narrow), samples)
     assert found.shares.shape == (2, 3)
     assert found.worst == 1
     assert found.shares[1].sum() > 100 * found.shares[0].sum()
@@ -71,8 +94,8 @@ def test_forms_are_made_from_another_source_and_compared_with_the_model():
     bias = other.names().index("conv/b")
     other.tensors[bias].buffer = other.add_buffer(other.constant(bias) + np.float32(2))
     table = minmax_table(model, SAMPLES)
-    moved = NoiseMeter(model, SAMPLES, source=other).measure(table).sqnr_db
-    assert moved < NoiseMeter(model, SAMPLES).measure(table).sqnr_db - 6
+    moved = NoiseMeter(model, SAMPLES).of_ranges(other)(table).sqnr_db
+    assert moved < measured(model, table).sqnr_db - 6
 
 
 def test_large_outputs_are_thinned_in_a_step_that_meets_every_channel(monkeypatch):

@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeq.calibrate.table import CalibrationTable, TensorRange
+from edgeq.quantize.choose import Choice, choose_ranges
 from edgeq.quantize.convert import quantize
 from edgeq.quantize.noise import NoiseMeter
 from edgeq.quantize.refine import correct_biases
-from edgeq.quantize.shift import shifted
+from edgeq.quantize.shift import CorrectedMeter, shifted
 from edgeq.tflite.model import Model
 from tests import tiny
 from tests.biases import with_moved_biases
@@ -82,9 +84,59 @@ def test_a_bias_that_two_ops_share_moves_for_each():
 
 
 def test_a_model_without_biases_is_a_plain_copy():
-    model = tiny.one_op_model()
+    model = tiny.one_op_model("TANH")
     int8 = quantize(model, minmax_table(model, [{"x": np.ones((1, 4), np.float32)}])).model
     assert shifted(model, int8, int8.copy()).to_bytes() == model.to_bytes()
+
+
+def test_ranges_are_measured_by_their_corrected_form():
+    model = tiny.tiny_model()
+    table = minmax_table(model, SAMPLES)
+    meter = CorrectedMeter(model, SAMPLES[8:], SAMPLES[:8])
+    int8 = quantize(model, table).model
+    by_hand = NoiseMeter(model, SAMPLES[8:]).of_form(correct_biases(model, int8, SAMPLES[:8]))
+    assert np.array_equal(meter.measure(table).shares, by_hand.shares)
+    assert meter.near(table)(table).sqnr_db == pytest.approx(by_hand.sqnr_db, abs=0.5)
+
+
+def test_a_model_that_cannot_be_corrected_is_measured_as_it_is():
+    model = tiny.one_op_model("TANH")
+    samples = [{"x": np.array([[0.1, 1.0, 3.0, i]], np.float32)} for i in range(4)]
+    table = minmax_table(model, samples)
+    meter = CorrectedMeter(model, samples, samples)
+    expected = NoiseMeter(model, samples).of_form(quantize(model, table).model)
+    assert np.array_equal(meter.measure(table).shares, expected.shares)
+    assert np.array_equal(meter.near(table)(table).shares, expected.shares)
+
+
+def test_samples_of_many_shapes_measure_without_correction():
+    model = tiny.tiny_model()
+    table = minmax_table(model, SAMPLES)
+    odd = [*SAMPLES[:2], {"image": np.zeros((1, 9, 9, 3), np.float32)}]
+    expected = NoiseMeter(model, SAMPLES).of_form(quantize(model, table).model)
+    found = CorrectedMeter(model, SAMPLES, odd).measure(table)
+    assert np.array_equal(found.shares, expected.shares)
+
+
+def test_a_choice_among_real_forms_is_no_worse_than_any_and_always_the_same():
+    model = tiny.tiny_model()
+    good = minmax_table(model, SAMPLES)
+
+    def widened(name: str, method: str) -> CalibrationTable:
+        wide = TensorRange(-40.0, 40.0, method, 0.0, 0.0, -1.0, 1.0)
+        rows = {n: wide if n == name else r for n, r in good.tensors.items()}
+        return CalibrationTable("", method, 1, rows)
+
+    tables = {"mse": widened("image", "mse"), "entropy": widened("dw", "entropy")}
+
+    def chosen() -> Choice:
+        meter = CorrectedMeter(model, SAMPLES[8:], SAMPLES[:8])
+        return choose_ranges(tables, meter.measure, near=meter.near)
+
+    choice = chosen()
+    assert dict(choice.table.tensors) == dict(good.tensors)
+    assert choice.sqnr_db > max(choice.scores.values()) + 3
+    assert choice == chosen()
 
 
 @pytest.mark.shared
@@ -93,7 +145,8 @@ def test_mobilenet_is_ranked_without_the_noise_that_correction_removes(shared):
     model = Model.read(shared / "data" / task["model"])
     inputs = [sample.inputs for sample in calibration_samples(shared, task, 16)]
     table = minmax_table(model, inputs[:8])
-    int8 = quantize(model, table).model
-    copy = shifted(model, int8, correct_biases(model, int8, inputs[:8]))
-    plain = NoiseMeter(model, inputs[8:]).measure(table).sqnr_db
-    assert NoiseMeter(model, inputs[8:], source=copy).measure(table).sqnr_db > plain + 3
+    plain = NoiseMeter(model, inputs[8:]).of_ranges(model)(table).sqnr_db
+    meter = CorrectedMeter(model, inputs[8:], inputs[:8])
+    corrected = meter.measure(table).sqnr_db
+    assert corrected > plain + 3
+    assert meter.near(table)(table).sqnr_db == pytest.approx(corrected, abs=0.5)
