@@ -37,8 +37,8 @@ order of reading; the first line of each says what goes in and what comes out.
                       sensitivity prepare pooling pairs plan joins sharing ranges scheme affine
                       compact
     calibrate/    float model + samples -> CalibrationTable
-                      collect convergence tapped twins gather thinning binning screen histogram
-                      methods entropy table archive reuse
+                      collect convergence representative survey tapped twins gather thinning
+                      binning screen histogram methods entropy table archive reuse
     samples/      captured inputs: the server writes; calibrate, verify and drift read
                       store reservoir split decode image npz
     bundle.py     the directory that a build hands over

@@ -23,13 +23,15 @@ from edgeq.calibrate.convergence import (
 )
 from edgeq.calibrate.gather import Dropped, Gathering
 from edgeq.calibrate.histogram import Histogram
+from edgeq.calibrate.representative import SampleWarning
 from edgeq.calibrate.screen import DEFAULT_SCREENING, Screening
+from edgeq.calibrate.survey import Survey
 from edgeq.calibrate.tapped import TappedModel
 from edgeq.errors import CalibrationError
 from edgeq.samples.store import Sample
 from edgeq.tflite.model import Model
 
-__all__ = ["Collection", "Convergence", "Dropped", "collect"]
+__all__ = ["Collection", "Convergence", "Dropped", "SampleWarning", "collect"]
 
 Array = npt.NDArray[Any]
 
@@ -42,6 +44,7 @@ class Collection:
     samples: int  # used
     dropped: tuple[Dropped, ...]
     is_converged: bool = False  # more samples were not asked for
+    warnings: tuple[SampleWarning, ...] = ()  # why the samples may not be representative
 
 
 def collect(
@@ -83,6 +86,7 @@ class _Collector:
 
     def __init__(self, tapped: TappedModel, screening: Screening | None) -> None:
         self._tapped, self._screening = tapped, screening
+        self._survey = Survey(tapped.shown, tapped.inputs, tapped.outputs)
         self._thresholds: dict[str, float] = {}
         self._waiting: list[Sample] = []
         self._gathering = Gathering(
@@ -105,6 +109,7 @@ class _Collector:
 
     def _look(self, samples: Sequence[Sample], tensors: list[Array], batch: int) -> None:
         self._gathering.add([sample.id for sample in samples], tensors, batch)
+        self._survey.add(tensors, batch, len(samples))
 
     def _flush(self) -> None:
         if self._waiting:
@@ -130,6 +135,7 @@ class _Collector:
             _with_twins(self._tapped, histograms),
             tiers.frames - len(outliers),
             (*dropped, *(Dropped(o.id, _outlier_reason(o.times)) for o in outliers)),
+            warnings=self._survey.warnings(histograms, self._gathering.constant.tolist()),
         )
 
 

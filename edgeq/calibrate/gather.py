@@ -62,6 +62,7 @@ class Gathering:
         self._room = 0
         self._shapes: list[tuple[int, ...]] = []
         self.tiers = Tiers()
+        self.constant = np.zeros(inputs, np.int64)  # frames that hold one value only, by input
         self.dropped: list[Dropped] = []
 
     def add(self, ids: Sequence[str], tensors: Sequence[Array], batch: int) -> None:
@@ -100,6 +101,7 @@ class Gathering:
         if not ids:
             return
         lows, highs = self._lows[:, : len(ids)] + 0, self._highs[:, : len(ids)] + 0  # never -0.0
+        self.constant += (lows == highs)[: self._inputs].sum(axis=1)
         magnitudes = np.maximum(-lows, highs)  # [tensors, frames]
         bad = ~np.isfinite(magnitudes) & (magnitudes != -math.inf)
         if not bad.any():

@@ -8,7 +8,7 @@ cannot depend on the samples.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class TappedModel:
     `names` are those of the float inputs and activations, in execution order. Those in `twins` are
     not shown: theirs are the values of the tensor that is named there. `shown` are the others,
     `inputs` float inputs first. `varying` are those that depend on the inputs, `rectified` those
-    that are never below zero.
+    that are never below zero. `outputs` are the graph's: place among `shown` -> name.
     """
 
     def __init__(self, model: Model, threads: int) -> None:
@@ -57,12 +57,17 @@ class TappedModel:
         fed = [index for index in model.inputs if model.type_name(index) == "FLOAT32"]
         self.inputs = len(fed)
         self.shown = [names[index] for index in (*fed, *tensors)]
+        self.outputs = self._places(names[index] for index in model.outputs)
         self._content, self._threads = copy.to_bytes(), threads
         self._runner, self._is_delegated = self._load()
         self.batch = _batch_size(model, tensors) if self._is_delegated else 1
         self._batched = self._load_batched() if self.batch > 1 else None
         if self._batched is None:
             self.batch = 1
+
+    def _places(self, outputs: Iterable[str]) -> dict[int, str]:
+        sources = {name: self.twins[name][0] if name in self.twins else name for name in outputs}
+        return {self.shown.index(s): n for n, s in sources.items() if s in self.shown}
 
     def _load(self) -> tuple[Runner, bool]:
         try:
