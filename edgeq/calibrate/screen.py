@@ -14,6 +14,7 @@ gets coarser by merging.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,21 +77,24 @@ def _octaves(magnitudes: Array) -> list[float]:
 class Tier:
     """Frames of about the same brightness, and what they hold together."""
 
-    frames: list[tuple[str, Brightness]] = field(default_factory=list)
+    frames: list[str] = field(default_factory=list)
+    octaves: array[float] = field(default_factory=lambda: array("d"))  # two of each frame
     histograms: dict[str, Histogram] = field(default_factory=dict)
 
-    def excess(self, medians: Brightness, limits: Brightness) -> float:
+    def add(self, frame: str, brightness: Brightness) -> None:
+        """Note one more frame."""
+        self.frames.append(frame)
+        self.octaves.extend((brightness.inputs, brightness.activations))
+
+    def excess(self, medians: Array, limits: Array) -> float:
         """Octaves above the median frame where that is too much for every frame, else 0."""
-        inputs = min(b.inputs for _, b in self.frames) - medians.inputs
-        activations = min(b.activations for _, b in self.frames) - medians.activations
-        return max(
-            inputs if inputs > limits.inputs else 0.0,
-            activations if activations > limits.activations else 0.0,
-        )
+        above = _pairs(self.octaves).min(axis=0) - medians
+        return float(np.where(above > limits, above, 0.0).max())
 
     def absorb(self, other: Tier) -> None:
         """Take over another tier's frames and counts."""
         self.frames += other.frames
+        self.octaves += other.octaves
         self.histograms = merge_histograms([self.histograms, other.histograms])
 
 
@@ -127,7 +131,7 @@ class Tiers:
         while len(self._tiers.keys() | {cell}) > MAX_TIERS:
             self._coarsen()
             cell = _coarser(cell)
-        self._tiers.setdefault(cell, Tier()).frames.append((frame, brightness))
+        self._tiers.setdefault(cell, Tier()).add(frame, brightness)
 
     def _cell(self, brightness: Brightness) -> Cell:
         inputs, activations = (
@@ -152,18 +156,21 @@ class Tiers:
             Outlier(frame, 2.0**octaves)
             for tier, octaves in excess
             if octaves > 0
-            for frame, _ in tier.frames
+            for frame in tier.frames
         ]
         return merge_histograms(t.histograms for t, octaves in excess if octaves == 0), outliers
 
-    def _usual(self, screening: Screening) -> tuple[Brightness, Brightness]:
-        """The median frame, and how far above it is too far, in octaves."""
-        frames = [b for tier in self._tiers.values() for _, b in tier.frames]
-        octaves = np.array([(b.inputs, b.activations) for b in frames])  # [frames, 2]
+    def _usual(self, screening: Screening) -> tuple[Array, Array]:
+        """The median frame, and how far above it is too far, in octaves: both of two values."""
+        octaves = np.concatenate([_pairs(tier.octaves) for tier in self._tiers.values()])
         medians = np.median(octaves, axis=0)
         deviations = NORMAL_MAD * np.median(np.abs(octaves - medians), axis=0)
         limits = screening.deviations * np.maximum(deviations, screening.least_deviation_octaves)
-        return Brightness(*medians.tolist()), Brightness(*limits.tolist())
+        return medians, limits
+
+
+def _pairs(octaves: array[float]) -> Array:
+    return np.array(octaves, np.float64).reshape(-1, 2)  # [frames, 2]
 
 
 def _coarser(cell: Cell) -> Cell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,9 +16,9 @@ from edgeq.calibrate.representative import SampleWarning, SeenInput, SeenScores,
 Array = npt.NDArray[Any]
 
 THUMBNAIL = 8  # pixels each way; THUMBNAIL**2 values of other inputs
-MOST_THUMBNAILS = 512  # those of the lowest checksums, so that order does not matter
+MOST_THUMBNAILS = 256  # those of the lowest checksums, so that order does not matter
 LINES = 8  # of an image, in which neighbours are compared
-WAITING = 64  # batches
+WAITING = 16  # batches
 LEAST_EXTENT = 16  # of an image
 CHANNELS = (1, 3, 4)  # of an image
 SUM_TOLERANCE = 1e-3
@@ -70,7 +71,7 @@ class _Input:
         self._grids: list[Array] = []  # wait, [frames, values, channels]
         self._lines: list[Array] = []  # wait, of images [frames, lines, width, channels]
         self._thumbnails: list[tuple[int, Array]] = []
-        self._correlations: list[float] = []
+        self._correlations = array("f")
 
     def add(self, rows: Array, shape: tuple[int, ...]) -> None:
         if self._grids and (is_image(shape) != self._is_image or len(self._grids) >= WAITING):
@@ -88,9 +89,9 @@ class _Input:
         """Turn what waits into thumbnails and correlations."""
         for grids in _by_shape(self._grids):
             means = grids.mean(axis=2)
-            self._thumbnails += [(zlib.crc32(row.tobytes()), row) for row in means]
+            self._thumbnails += [(zlib.crc32(row.tobytes()), row.copy()) for row in means]
         for lines in _by_shape(self._lines):
-            self._correlations += _correlations(lines.mean(axis=3)).tolist()
+            self._correlations.extend(_correlations(lines.mean(axis=3)).tolist())
         self._grids, self._lines = [], []
         self._thumbnails.sort(key=lambda pair: (pair[0], pair[1].tobytes()))
         del self._thumbnails[MOST_THUMBNAILS:]
@@ -114,7 +115,7 @@ class _Scores:
     def __init__(self, name: str) -> None:
         self.name = name
         self._waiting: list[Array] = []
-        self.classes: list[int] = []
+        self.classes = array("l")
 
     def add(self, rows: Array) -> None:
         self._waiting.append(rows.copy())
@@ -127,7 +128,7 @@ class _Scores:
         for rows in _by_shape(waiting):
             is_sum_one = np.abs(rows.sum(axis=1) - 1) < SUM_TOLERANCE
             are_scores = is_sum_one & (rows.min(axis=1) >= 0)
-            self.classes += rows[are_scores].argmax(axis=1).tolist()
+            self.classes.extend(rows[are_scores].argmax(axis=1).tolist())
 
     def seen(self) -> SeenScores:
         return SeenScores(self.name, np.array(self.classes))
