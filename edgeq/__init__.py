@@ -25,7 +25,7 @@ order of reading; the first line of each says what goes in and what comes out.
     swap/         Slot: load, warm, self-check, switch, drain; probation
                       slot pool probation
     explain/      two models, a table, a few inputs -> what each tensor is like, each op costs
-                      explain explanation tensors shapes twins layers comparison forced gains
+                      explain explanation tensors shapes twins layers comparison forced injected
                       weights words
     verify.py     float model, Engine, held-out samples -> Verdict
     registry/     versions, events, live pointer, rollback: SQLite

@@ -43,7 +43,7 @@ class Comparison:
         """
         expected, actual, forced = (self._as_read(each) for each in (expected, actual, forced))
         error = actual - expected
-        energies = _energy(expected), _energy(error), _energy(forced - expected)
+        energies = energy(expected), energy(error), energy(forced - expected)
         if not error.size or not all(map(math.isfinite, energies)):
             return
         self.signal += energies[0]
@@ -67,7 +67,7 @@ class Comparison:
         below, above = expected < low - half, expected > high + half
         self._low += int(np.count_nonzero(below))
         self._high += int(np.count_nonzero(above))
-        self.saturated_noise += _energy(expected[below] - low) + _energy(expected[above] - high)
+        self.saturated_noise += energy(expected[below] - low) + energy(expected[above] - high)
 
     @property
     def saturated_ratios(self) -> Range:
@@ -126,7 +126,7 @@ def _thinned(values: Array) -> Array:
     return thinned
 
 
-def _energy(values: Array) -> float:
+def energy(values: Array) -> float:
     """Sum of squares, without BLAS: its threads wait for one another on a busy box, 5 ms a time."""
     flat = values.reshape(-1)
     return float(np.einsum("i,i->", flat, flat))

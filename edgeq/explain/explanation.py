@@ -58,7 +58,7 @@ class LayerExplanation:
     sqnr_db: float
     entered_db: float | None  # how much better it would be with this op float; None: all is its own
     entered: float  # noise that this op adds; negative where it repairs some
-    share: float  # of the noise at the model's outputs, what starts here; see `gains`
+    share: float  # of the noise at the model's outputs, what starts here; see `injected`
     shift: float  # share of the noise that is a shift of a channel's mean
     saturated_low: float  # share of the values that int8 cannot hold, at either end
     saturated_high: float

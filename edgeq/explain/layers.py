@@ -13,7 +13,7 @@ from edgeq.calibrate.table import CalibrationTable
 from edgeq.explain.comparison import COPIES, Comparison, Range, Scale
 from edgeq.explain.explanation import LayerExplanation
 from edgeq.explain.forced import forced
-from edgeq.explain.gains import noise_shares
+from edgeq.explain.injected import Injection
 from edgeq.explain.twins import float_sources, twin_of
 from edgeq.explain.weights import weight_spreads
 from edgeq.quantize.affine import dequantize_values, representable
@@ -43,34 +43,44 @@ def explain_layers(
     """
     sources = float_sources(model, int8)
     scales = _scales(model, int8, table, sources)
-    compared = {tensor: Comparison(scale) for tensor, scale in scales.items()}
-    with contextlib.closing(_Measured(model, int8, sources, threads)) as measured:
+    compared = {tensor: Comparison(scales[tensor]) for _, tensor in _written(int8, sources)}
+    with contextlib.ExitStack() as opened:
+        measured = opened.enter_context(
+            contextlib.closing(_Measured(model, int8, sources, threads))
+        )
+        injection = opened.enter_context(contextlib.closing(Injection(model, threads)))
         for given in inputs:
-            measured.compare(given, compared)
-    shares, spreads = noise_shares(int8, compared), weight_spreads(model)
-    names, layers = model.names(), []
-    for index, operator in enumerate(int8.operators):
-        op = int8.op_name(operator)
-        for tensor in indices(operator.outputs):
-            if tensor in compared and int8.type_name(tensor) == "INT8":
-                source = sources[tensor]
-                spread = 1.0 if op in COPIES else spreads.get(source, 1.0)
-                each = compared[tensor]
-                layers.append(_layer(op, index, names[source], each, shares[tensor], spread))
+            injection.add(given, measured.compare(given, compared))
+        shares = injection.shares()
+    names, spreads = model.names(), weight_spreads(model)
+    layers = []
+    for share, (index, tensor) in zip(shares, _written(int8, sources), strict=True):
+        op, source = int8.op_name(int8.operators[index]), sources[tensor]
+        spread = 1.0 if op in COPIES else spreads.get(source, 1.0)
+        layers.append(_layer(op, index, names[source], compared[tensor], share, spread))
     return tuple(layers)
+
+
+def _written(int8: Model, sources: Mapping[int, int]) -> list[tuple[int, int]]:
+    """Return every int8 activation that an op writes, behind the op's position, in order."""
+    return [
+        (index, tensor)
+        for index, operator in enumerate(int8.operators)
+        for tensor in indices(operator.outputs)
+        if tensor in sources and int8.type_name(tensor) == "INT8"
+    ]
 
 
 def _scales(
     model: Model, int8: Model, table: CalibrationTable, sources: Mapping[int, int]
 ) -> dict[int, Scale]:
-    """Return what is needed to compare each activation; one that is still float holds anything."""
+    """Return what is needed to compare each int8 activation."""
     read, scales = _read_ranges(model, table), {}
     for tensor, source in sources.items():
         parameters = int8.quantization(tensor)
-        step, holds = 0.0, (-math.inf, math.inf)
-        if parameters is not None and int8.type_name(tensor) == "INT8":
+        if parameters is not None:
             step, holds = float(parameters.scale[0]), representable(parameters)
-        scales[tensor] = Scale(step, holds, read.get(source, (-math.inf, math.inf)))
+            scales[tensor] = Scale(step, holds, read.get(source, (-math.inf, math.inf)))
     return scales
 
 
@@ -113,18 +123,22 @@ class _Measured:
         self._forced: _Shown | None = None  # it needs to know real shapes
         self._fed: dict[str, int] = {}
 
-    def compare(self, inputs: Inputs, compared: Mapping[int, Comparison]) -> None:
-        """Run one input through all three, and add what they show."""
+    def compare(
+        self, inputs: Inputs, compared: Mapping[int, Comparison]
+    ) -> list[tuple[int, Array]]:
+        """Run one input through all three, add what they show, and return each op's own error."""
         expected = self._float.run(inputs) | _given(self._model, inputs)
         levels = self._quantized.run(inputs)
         actual = {t: self._dequantized(t, v) for t, v in levels.items()}
         actual |= _given(self._int8, inputs)
         alone = self._run_forced(inputs, actual)
-        for position, operator in enumerate(self._int8.operators):
-            for tensor in indices(operator.outputs):
-                if tensor in compared:
-                    passed = self._passed(position, tensor, actual, alone)
-                    compared[tensor].add(expected[self._sources[tensor]], actual[tensor], passed)
+        errors = []
+        for position, tensor in _written(self._int8, self._sources):
+            source = self._sources[tensor]
+            passed = self._passed(position, tensor, actual, alone)
+            compared[tensor].add(expected[source], actual[tensor], passed)
+            errors.append((source, actual[tensor] - passed))
+        return errors
 
     def _dequantized(self, tensor: int, values: Array) -> Array:
         parameters = self._int8.quantization(tensor)
@@ -148,9 +162,7 @@ class _Measured:
         operator = self._int8.operators[position]
         if self._int8.op_name(operator) in COPIES:
             return actual.get(indices(operator.inputs)[0], actual[tensor])
-        if self._int8.type_name(tensor) == "INT8":
-            return alone[self._sources[tensor]]
-        return actual[tensor]  # a float op adds nothing
+        return alone[self._sources[tensor]]
 
     def close(self) -> None:
         for shown in (self._float, self._quantized, self._forced):
