@@ -36,15 +36,18 @@ def number(value: float) -> str:
 def histogram_svg(histogram: Histogram, ranges: Mapping[str, Range], title: str) -> str:
     """Draw how often each value occurs, on a log axis, and each named range as a labelled line.
 
-    Names with the same range share a line. The picture is 400 wide and scales.
+    Names with the same range share a line, each else has a color of its own by its place. The picture is 400 wide and scales.
     """
-    rows = _merged(ranges)
+    rows, order = _merged(ranges), list(ranges)
     axis = _Axis.of(histogram, list(rows))
     top = ROW_HEIGHT * len(rows) + 4
     bottom = top + PLOT_HEIGHT
     parts = [
         _counts(histogram, axis, top, bottom),
-        *(_row(i, span, names, axis, bottom) for i, (span, names) in enumerate(rows.items())),
+        *(
+            _row(i, order.index(names[0]), span, names, axis, bottom)
+            for i, (span, names) in enumerate(rows.items())
+        ),
         _ticks(axis, bottom),
     ]
     return (
@@ -109,7 +112,9 @@ def _level(count: int, y: float) -> str:
     )
 
 
-def _row(index: int, span: Range, names: Sequence[str], axis: _Axis, bottom: int) -> str:
+def _row(
+    index: int, color: int, span: Range, names: Sequence[str], axis: _Axis, bottom: int
+) -> str:
     """One range: a line from end to end with its names on it, and where it cuts the counts."""
     left, right = axis.at(span[0]), axis.at(span[1])
     y = ROW_HEIGHT * index + ROW_HEIGHT / 2 + 2
@@ -121,7 +126,7 @@ def _row(index: int, span: Range, names: Sequence[str], axis: _Axis, bottom: int
         for x in (left, right)
     )
     return (
-        f'<g class="range c{index % 6}">{ends}'
+        f'<g class="range c{color % 6}">{ends}'
         f'<line class="span" x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
         f'<text x="{middle:.1f}" y="{y + 3.5:.1f}" text-anchor="middle">{printable(label)}</text>'
         "</g>"

@@ -73,6 +73,7 @@ def test_methods_that_agree_share_a_line():
     svg = histogram_svg(histogram_of([0.5, 2.0]), spans, "x")
     assert ">entropy, mse</text>" in svg
     assert svg.count('class="span"') == 2
+    assert re.findall(r'class="range (c\d)"', svg) == ["c0", "c2"]  # max keeps its color
 
 
 def test_a_range_wider_than_the_values_is_seen_whole():
