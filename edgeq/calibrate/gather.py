@@ -24,6 +24,7 @@ Array = npt.NDArray[Any]
 
 MAX_FRAMES = 64
 MAX_BYTES = 8 << 20  # of the values that wait
+LEAST_TOLD = 1 << 15  # of a smaller tensor the minimum is found as fast as guessed
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,22 @@ class Gathering:
         taken = slice(len(self._ids), len(self._ids) + len(ids))
         for i, tensor in enumerate(tensors):
             if tensor.size:
-                rows = tensor.reshape(batch, -1)[: len(ids)]
-                counted = self._values[i][taken]
-                counted[...] = self._thinnings[i].of(rows)
-                np.maximum.reduce(rows, axis=1, out=self._highs[i, taken])
-                if not (self._is_rectified[i] and _all_reach_zero(counted)):
-                    np.minimum.reduce(rows, axis=1, out=self._lows[i, taken])
-                else:
-                    self._lows[i, taken] = 0
+                rows = tensor.reshape(batch, -1)
+                self._take(i, rows if len(ids) == batch else rows[: len(ids)], taken)
         self._ids += ids
+
+    def _take(self, i: int, rows: Array, taken: slice) -> None:
+        """Note a tensor's extrema, and keep some of its values.
+
+        A few values of a ReLU's output mostly tell that its minimum is 0; NaN is the maximum too.
+        """
+        counted, low = self._values[i][taken], self._lows[i, taken]
+        counted[...] = self._thinnings[i].of(rows)
+        np.maximum.reduce(rows, axis=1, out=self._highs[i, taken])
+        if len(rows) == 1 and self._is_told[i] and np.minimum.reduce(counted, axis=None) == 0:
+            low[0] = 0
+        else:
+            np.minimum.reduce(rows, axis=1, out=low)
 
     def _make_room(self, shapes: list[tuple[int, ...]], batch: int) -> None:
         sizes = [math.prod(shape) for shape in shapes]
@@ -93,6 +101,10 @@ class Gathering:
         self._values = [np.empty((self._room, *t.shape), np.float32) for t in self._thinnings]
         self._lows = np.full((len(sizes), self._room), math.inf, np.float32)  # of an empty tensor
         self._highs = -self._lows
+        self._is_told = [
+            is_rectified and size >= LEAST_TOLD
+            for is_rectified, size in zip(self._is_rectified, sizes, strict=True)
+        ]
         self._shapes, self._sizes = shapes, sizes
 
     def flush(self) -> None:
@@ -148,15 +160,6 @@ class Gathering:
                 zeros = twin.zeros(self._shapes[source])
                 counted = zeros * self._thinnings[source].kept // self._sizes[source]
                 _histogram(tier, name).add_zeros(frames * counted)
-
-
-def _all_reach_zero(counted: Array) -> bool:
-    """True where each frame's minimum is 0, as a few values of a ReLU's output mostly tell.
-
-    NaN, which also is the maximum then, is found by that.
-    """
-    lows = np.minimum.reduce(counted.reshape(len(counted), -1), axis=1)
-    return not lows.any()
 
 
 def _groups(tiers: Sequence[dict[str, Histogram]]) -> list[tuple[dict[str, Histogram], list[int]]]:

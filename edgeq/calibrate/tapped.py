@@ -26,6 +26,7 @@ Array = npt.NDArray[Any]
 
 RECTIFIERS = frozenset({"RELU", "RELU6", "RELU_0_TO_1"})
 MAX_BATCH = 32
+LEAST_BATCH = 4  # two at once save less than trying it costs
 # All activations of a batch: beyond the caches, a batch is slower than its frames one by one.
 # Measured a frame, 1 | 8 | 32 at once: AD 16 | 9 | 5 us, ResNet-8 258 | 265 | 414 us.
 BATCH_BYTES = 2 << 20
@@ -209,7 +210,7 @@ def _batch_size(model: Model, tensors: Sequence[int]) -> int:
             return 1
     frame_bytes = 4 * sum(math.prod(model.shape(index)) for index in tensors)
     most = min(MAX_BATCH, BATCH_BYTES // max(1, frame_bytes))
-    return 1 << max(0, most.bit_length() - 1)
+    return 1 << most.bit_length() - 1 if most >= LEAST_BATCH else 1
 
 
 def _stack(inputs: Sequence[Mapping[str, Array]], batch: int) -> Mapping[str, Array]:

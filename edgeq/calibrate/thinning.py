@@ -54,5 +54,7 @@ class Thinning:
 
     def of(self, rows: Array) -> Array:
         """Return the counted values of `rows` [frames, values], a view  # [frames, *shape]."""
+        if self.run == self.block:
+            return rows.reshape(len(rows), self.blocks, self.block)
         whole = rows[:, : self.blocks * self.block]
         return whole.reshape(len(rows), self.blocks, self.block)[:, :, : self.run]
