@@ -42,7 +42,8 @@ class Survey:
         for number, seen in enumerate(self._inputs):
             seen.add(_rows(tensors[number], batch)[:frames], tensors[number].shape[1:])
         for place, scores in self._scores:
-            if tensors[place].size == batch * tensors[place].shape[-1] > batch:  # one vector
+            shape = tensors[place].shape or (1,)  # a scalar's is empty
+            if tensors[place].size == batch * shape[-1] > batch:  # one vector
                 scores.add(_rows(tensors[place], batch)[:frames])
 
     def warnings(

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.errors import QuantizeError
-from edgeq.quantize.affine import per_tensor, quantize_bias, quantize_values
+from edgeq.quantize.affine import per_tensor, quantize_bias, quantize_values, representable
 from edgeq.quantize.compact import compact
 from edgeq.quantize.plan import Plan, make_plan, optional_input
 from edgeq.quantize.prepare import check_stateless, constant_values, is_quantized, prepare
-from edgeq.quantize.scheme import READS_ANY_TYPE, Rule, Weights
+from edgeq.quantize.scheme import CLIP_BOUNDS, READS_ANY_TYPE, Rule, Weights
 from edgeq.quantize.sharing import activations, constant_parameters
 from edgeq.tflite.model import Model, Quantization, indices
 
@@ -140,6 +140,9 @@ class _Writer:
             inputs = self._with_weights(position, operator, rule.weights, inputs, data[0])
         operator.inputs = np.asarray(inputs, np.int32)
         name = self._model.op_name(operator)
+        if name in CLIP_BOUNDS:
+            self._write_clip(CLIP_BOUNDS[name], inputs[0], outputs[0])
+            return
         version = max(
             rule.version, self._version(operator), self._version_by_scale(name, inputs, outputs)
         )
@@ -149,6 +152,31 @@ class _Writer:
             [self._new_output(t, rule) if t in outputs else t for t in indices(operator.outputs)],
             np.int32,
         )
+
+    def _write_clip(self, bounds: tuple[float, float], tensor: int, target: int) -> None:
+        """Write a RELU of its own as what int8 does anyway, or as MAXIMUM and MINIMUM.
+
+        Where no other op reads what it clips, the scale ends where the RELU does, and int8
+        saturates there. Its own kernel would take 380 us for 74,000 values, MAXIMUM takes 4.
+        """
+        parameters = self._plan.activations[target]
+        half = float(parameters.scale[0]) / 2
+        low, high = representable(parameters)
+        for name, bound, goes_beyond in (
+            ("MAXIMUM", bounds[0], low < bounds[0] - half),
+            ("MINIMUM", bounds[1], high > bounds[1] + half),
+        ):
+            if goes_beyond:
+                clipped = self._new_twin(target, parameters)
+                operands = [tensor, self._bound(target, bound, parameters)]
+                self._written.append(self._model.make_operator(name, 2, operands, [clipped]))
+                tensor = clipped
+        self._twins[target] = tensor
+
+    def _bound(self, target: int, bound: float, parameters: Quantization) -> int:
+        level = quantize_values(np.array(bound, np.float32), parameters)
+        name = self._unique(f"{self._names[target]}_bound{INT8_SUFFIX}")
+        return self._model.add_tensor(name, (), "INT8", values=level, quantization=parameters)
 
     def _version(self, operator: Any) -> int:
         return int(self._model.proto.operatorCodes[operator.opcodeIndex].version)

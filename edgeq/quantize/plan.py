@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ from edgeq.tflite.model import Model, Quantization, indices
 
 MAX_CLIP_LEVEL = 2.0**30  # kernels compute the level of a fused RELU6's 6 in int32
 LEAST_LEVELS = 8  # of 256, where a kernel demands the output's scale
+FEW_VALUES = 512  # of which the slow kernels take 2 to 4 us, as much as two conversions
+SLOW = "its INT8 kernel is slower than float's and the conversions around it"
 NEIGHBOURS_FLOAT = "it only moves data, and nothing beside it runs in INT8"
 
 
@@ -136,7 +139,15 @@ def _misfit(
         if name in calibrated:
             return f"tensor {name!r} holds a 'minus infinity', beside which INT8 has no levels"
         return f"no range was calibrated for tensor {name!r}"
+    if rule.reference_only and _is_large(model, outputs):
+        return SLOW
     return _weights_misfit(model, operator, rule.weights) if rule.weights else ""
+
+
+def _is_large(model: Model, tensors: Iterable[int]) -> bool:
+    """True where a kernel's speed counts more than a conversion; free extents may be large."""
+    shapes = [indices(model.tensors[t].shapeSignature) or model.shape(t) for t in tensors]
+    return any(min(shape, default=1) < 0 or math.prod(shape) >= FEW_VALUES for shape in shapes)
 
 
 def _is_finite(model: Model, index: int) -> bool:

@@ -79,7 +79,8 @@ def _told_apart(model: Model) -> dict[int, Range]:
         name = model.op_name(operator)
         rule, bounds = RULES.get(name), TOLD_APART.get(name, ALL)
         if rule is not None and rule.moves_only:
-            bounds = union([needed.get(t, ALL) for t in indices(operator.outputs)])
+            behind = union([needed.get(t, ALL) for t in indices(operator.outputs)])
+            bounds = max(bounds[0], behind[0]), min(bounds[1], behind[1])
         for tensor in indices(operator.inputs):
             needed[tensor] = union([bounds, needed.get(tensor, bounds)])
     return needed

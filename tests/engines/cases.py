@@ -139,6 +139,16 @@ def _with_constant(op: str, options: str | None, values: Any, *, variant: str,
                    **fields)  # fmt: skip
 
 
+def _clip(op: str, **fields: Any) -> OpCase:
+    """What it clips is an output too, so that int8 may not saturate there."""
+
+    def build(g: Graph) -> None:
+        data = g.computed(0)
+        g.result(data, g.apply(op, [data], IMAGE))
+
+    return _case(op, build, **fields)
+
+
 def _reduce(op: str, axes: Sequence[int], shape: Sequence[int], *, variant: str = "",
             **fields: Any) -> OpCase:  # fmt: skip
     return _simple(op, shape, variant=variant, constants=lambda g: [g.integers(axes)],
@@ -272,9 +282,9 @@ CASES: tuple[OpCase, ...] = (
     _reduce("REDUCE_MIN", [3], (1, 6, 6)),
     _simple("ABS"),
     _simple("RSQRT", low=0.2, high=4.0),
-    _simple("RELU"),
-    _simple("RELU6", high=9.0),
-    _simple("RELU_N1_TO_1"),
+    _clip("RELU"),
+    _clip("RELU6", high=9.0),
+    _clip("RELU_N1_TO_1"),
     _simple("LEAKY_RELU", options="LeakyReluOptions", alpha=0.2),
     _simple("PRELU", constants=lambda g: [g.floats([[[0.1, -0.3, 0.7, 1.0]]])], bound=1.5),
     _simple("HARD_SWISH", bound=2.0),

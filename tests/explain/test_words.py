@@ -33,7 +33,7 @@ def test_values_beyond_all_samples_ask_for_more_of_them():
 
 def test_values_that_the_method_clipped_ask_for_another_method():
     samples = heavy_tailed(12, (1, 4000))
-    model = tiny.one_op_model("ABS", (1, 4000))
+    model = tiny.one_op_model("ELU", (1, 4000))
     explanation = explained(model, samples, method="percentile", inputs=scaled(samples, 1.0)[:8])
     found = advice(explanation, "x")
     assert found.cause == "saturation"

@@ -66,7 +66,7 @@ def test_the_tiny_model_becomes_int8_between_one_quantize_and_one_dequantize() -
     names = _names(quantized.model)
     assert names[0] == "QUANTIZE"
     assert names[-1] == "DEQUANTIZE"
-    assert names[1:-1] == _names(model)
+    assert names[1:-1] == [name for name in _names(model) if name != "RELU"]  # int8 saturates there
     assert quantized.int8_ops == len(model.operators)
     assert quantized.float_ops == ()
     assert not quantized.is_float
@@ -289,6 +289,45 @@ def test_a_product_step_beyond_the_outputs_takes_mul_version_3() -> None:
         operator = next(op for op in quantized.operators if quantized.op_name(op) == "MUL")
         versions.append(quantized.proto.operatorCodes[operator.opcodeIndex].version)
     assert versions == [2, 3]
+
+
+def _clipped(op: str, *, is_shown: bool) -> Model:
+    """'x' -> TANH 'm' (an output where it is shown) -> op 'y' -> LEAKY_RELU 'z'."""
+    g = Graph({"x": SHAPE})
+    middle = g.op("TANH", g.inputs, ("m", SHAPE))
+    clipped = g.op(op, [middle], ("y", SHAPE))
+    last = g.op("LEAKY_RELU", [clipped], ("z", SHAPE), options="LeakyReluOptions", alpha=0.5)
+    return g.finish(*([middle] if is_shown else []), last)
+
+
+@pytest.mark.parametrize("op", ["RELU", "RELU6", "RELU_N1_TO_1"])
+def test_a_relu_of_its_own_is_where_int8_saturates(op: str) -> None:
+    g = Graph({"x": SHAPE})
+    middle = g.op("LEAKY_RELU", g.inputs, ("m", SHAPE), options="LeakyReluOptions", alpha=0.5)
+    model = g.finish(g.op("ABS", [g.op(op, [middle], ("c", SHAPE))], ("y", SHAPE)))
+    quantized = _quantized(model)
+    assert _names(quantized.model) == ["QUANTIZE", "LEAKY_RELU", "ABS", "DEQUANTIZE"]
+    _assert_close(model, quantized)
+
+
+def test_where_others_read_what_a_relu_clips_it_is_a_maximum() -> None:
+    model = _clipped("RELU", is_shown=True)
+    quantized = _quantized(model)
+    assert "MAXIMUM" in _names(quantized.model)
+    assert "RELU" not in _names(quantized.model)
+    _assert_close(model, quantized)
+
+
+def test_a_relu6_that_nothing_reaches_needs_no_upper_bound() -> None:
+    names = _names(_quantized(_clipped("RELU6", is_shown=True)).model)
+    assert names.count("MAXIMUM") == 1
+    assert "MINIMUM" not in names
+
+
+def test_a_relu_between_float_ops_is_left_alone() -> None:
+    g = Graph({"x": SHAPE})
+    clipped = g.op("RELU", [g.op("COS", g.inputs, ("m", SHAPE))], ("y", SHAPE))
+    assert _quantized(g.finish(g.op("COS", [clipped], ("z", SHAPE)))).is_float
 
 
 def _branch(op_name: str, model: Model) -> object:

@@ -251,7 +251,8 @@ def test_with_that_layer_in_float_the_join_is_float_too() -> None:
 
 def test_a_dead_branch_is_no_reason_to_leave_int8() -> None:
     g = Graph({"a": SHAPE, "b": SHAPE})
-    parts = [g.op("RELU", [t], (f"m{i}", SHAPE)) for i, t in enumerate(g.inputs)]
+    options = {"options": "LeakyReluOptions", "alpha": 0.0}
+    parts = [g.op("LEAKY_RELU", [t], (f"m{i}", SHAPE), **options) for i, t in enumerate(g.inputs)]
     model = g.finish(
         g.op("CONCATENATION", parts, ("y", (1, 8)), options="ConcatenationOptions", axis=1)
     )

@@ -126,6 +126,25 @@ def test_an_output_too_small_for_the_scale_its_kernel_demands_stays_float(
     assert dict(reasons) == ({} if levels is None else {0: expected})
 
 
+@pytest.mark.parametrize(
+    ("shape", "signature", "is_float"),
+    [
+        ((1, 4, 4, 31), None, False),
+        ((1, 4, 4, 32), None, True),
+        ((1, 1, 1, 4), (1, -1, -1, 4), True),
+    ],
+)
+def test_an_op_whose_int8_kernel_is_slow_stays_float_where_it_has_much_to_do(
+    shape: tuple[int, ...], signature: tuple[int, ...] | None, is_float: bool
+) -> None:
+    g = Graph({"x": shape})
+    model = g.finish(g.op("HARD_SWISH", g.inputs, ("y", shape)))
+    if signature:
+        model.tensors[1].shapeSignature = np.array(signature, np.int32)
+    reasons = {0: "its INT8 kernel is slower than float's and the conversions around it"}
+    assert _plan(model).reasons == (reasons if is_float else {})
+
+
 def test_integer_arithmetic_is_neither_int8_nor_float() -> None:
     g = Graph({})
     x = g.model.add_tensor("x", SHAPE, "INT32")

@@ -72,7 +72,8 @@ def test_every_computing_op_is_ranked_and_ops_that_move_data_are_not(tiny_model_
     samples = drawn(4, image=(1, 8, 8, 3))
     ranking = op_noise(model, minmax_table(model, [s.inputs for s in samples]), samples)
     names = [model.op_name(operator) for operator in model.operators]
-    assert sorted(op.index for op in ranking) == [i for i, n in enumerate(names) if n != "RESHAPE"]
+    free = {"RESHAPE", "RELU"}  # one moves integers, the other is where they saturate
+    assert sorted(op.index for op in ranking) == [i for i, n in enumerate(names) if n not in free]
     assert [op.name for op in ranking] == [names[op.index] for op in ranking]
     assert [op.noise for op in ranking] == sorted((op.noise for op in ranking), reverse=True)
 
@@ -225,7 +226,7 @@ def test_one_bad_op_kept_float_brings_the_model_back():
     assert float_ops_to_pass(op_noise(model, table, samples), passes) == {2}
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_islands_are_valid_and_run_on_both_kinds_of_kernels(count, tiny_model_bytes):
     model = Model.from_bytes(tiny_model_bytes)
     samples = drawn(8, image=(1, 8, 8, 3))
