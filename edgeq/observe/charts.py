@@ -36,7 +36,8 @@ def number(value: float) -> str:
 def histogram_svg(histogram: Histogram, ranges: Mapping[str, Range], title: str) -> str:
     """Draw how often each value occurs, on a log axis, and each named range as a labelled line.
 
-    Names with the same range share a line, each else has a color of its own by its place. The picture is 400 wide and scales.
+    Names with the same range share a line in the color of the first. The picture is 400 wide and
+    scales.
     """
     rows, order = _merged(ranges), list(ranges)
     axis = _Axis.of(histogram, list(rows))
