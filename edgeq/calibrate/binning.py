@@ -1,6 +1,7 @@
 """Rows of float values -> counts in several histograms at once, in memory that is kept.
 
-Fresh temporaries of this size cost page faults: with them a value costs 1.6 ns, without 1.3.
+Measured a value, in a calibration of VWW and UltraFace: 2.4 to 2.9 ns, most of them in bincount,
+which waits for each zero of a ReLU that follows another.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from edgeq.calibrate.histogram import BIN_BITS, BINS, Histogram
 
 Array = npt.NDArray[Any]
 
-# Values at once: the temporaries take 2 MiB. Fewer cost more, for each chunk adds to all bins.
+# Values at once: the temporaries take 2 MiB. Fewer cost more, for each chunk adds to all bins:
+# VWW 0.33, with a quarter of it 0.42 ms a frame.
 CHUNK = 1 << 17
 
 

@@ -62,7 +62,7 @@ def collect(
         model: the float model.
         samples: read once, one at a time.
         threads: CPU threads of one inference.
-        progress: called with how many samples are done, used or not.
+        progress: called with how many samples were read, used or not.
         screening: when a frame is an outlier; None keeps every finite frame.
         convergence: when to stop before the last sample; they must come in the order of their ids.
 

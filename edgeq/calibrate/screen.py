@@ -27,8 +27,9 @@ from edgeq.calibrate.histogram import Histogram
 
 Array = npt.NDArray[Any]
 
-# Of the finest grid. With 4, the 64 frames of VWW fill 12 tiers instead of 4, and counting costs a
-# fifth more; 20 times too bright is 4.3 octaves away, 2 of them above the least that is dropped.
+# Of the finest grid. With 4, the 64 frames of VWW fill 12 tiers instead of 5, and calibration takes
+# a tenth longer. A frame just beyond the limit stays where one just within it shares its cell; one
+# 20 times too bright is 4.3 octaves away.
 CELLS_PER_OCTAVE = 1
 MAX_TIERS = 16
 DARKEST_OCTAVE = -149  # the smallest float32 is 2**-149; zero counts as that

@@ -1,7 +1,7 @@
 """Model -> the activations that hold another's values: they need not be tapped or counted again.
 
 A tapped PAD keeps XNNPACK from folding it into the convolution behind it: without those taps one
-UltraFace inference takes 2.4 instead of 4.0 ms (plain: 2.2), and shows half as many values.
+UltraFace inference takes 2.5 instead of 4.0 ms (plain: 2.2), and shows 3.0 instead of 5.1M values.
 """
 
 from __future__ import annotations

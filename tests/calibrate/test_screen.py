@@ -44,6 +44,13 @@ def test_near_identical_frames_are_not_scattered() -> None:
     assert filled(frames).separate(Screening())[1] == []
 
 
+def test_a_tier_with_a_usual_frame_is_kept_whole() -> None:
+    frames = [(f"f{i}", 0.5, 0.5) for i in range(50)]
+    beyond = ("beyond", 2.6, 0.5)  # 4.3 times brighter; 4 is allowed
+    assert [o.id for o in filled([*frames, beyond]).separate(Screening())[1]] == ["beyond"]
+    assert filled([*frames, beyond, ("within", 2.4, 0.5)]).separate(Screening())[1] == []
+
+
 def test_day_and_night_are_both_usual() -> None:
     frames = [(f"f{i}", 6.0 * (i % 2), 3.0 * (i % 2)) for i in range(40)]
     assert filled(frames).separate(Screening())[1] == []
