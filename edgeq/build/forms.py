@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from edgeq.build.fidelity import fidelity_db
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+
+from edgeq.build.layers import BIAS_CORRECTION, refined_as
 from edgeq.build.work import Made, Work, calibration_table
 from edgeq.calibrate.collect import Collection, collect
 from edgeq.calibrate.table import CalibrationTable, histograms_to_npz
 from edgeq.errors import CalibrationError, QuantizeError
+from edgeq.quantize.choose import MOST_TRIALS, Choice, choose_ranges
 from edgeq.quantize.convert import Quantized, is_quantized, quantize
+from edgeq.quantize.noise import Noise, NoiseMeter
+from edgeq.quantize.shift import shifted
 from edgeq.tflite.model import Model
 
 AUTO_METHODS = ("entropy", "percentile", "mse", "max")  # in order of preference
@@ -23,30 +30,63 @@ def first_form(work: Work) -> Made:
     """
     if is_quantized(work.model):
         return Made(work.model, work.model, None, None, None, AS_IS)
-    stages = work.stages
     collection, tables = _calibrated(work)
-    methods = tuple(tables)
-    stages.begin("quantize")
-    quantized = {m: quantized_form(work.model, table) for m, table in tables.items()}
-    for method in methods:
-        work.keep(f"calibration.{method}.json", tables[method].to_json())
-        work.keep(f"int8.{method}.tflite", quantized[method].model.to_bytes())
-    scores: dict[str, float] = {}
-    if len(methods) > 1:
-        stages.begin("select", len(work.split.select))
-        scores = fidelity_db(work, {m: q.model for m, q in quantized.items()}, stages.tick)
-    best = max(scores, key=lambda m: scores[m]) if scores else methods[0]
-    return Made(
-        int8=quantized[best].model,
+    work.stages.begin("quantize")
+    first = next(iter(tables.values()))
+    plain = Made(
+        int8=quantized_form(work.model, first).model,
         source=work.model,
-        ranges=tables[best],
-        calibration=tables[best],
+        ranges=first,
+        calibration=first,
         collection=collection,
-        method=best,
-        float_ops=quantized[best].float_ops,
-        candidates=scores,
+        method=first.method,
         dropped=collection.dropped if collection else (),
     )
+    _keep_forms(work, tables)
+    chosen = _chosen(work, plain, tables) if len(tables) > 1 else None
+    table = chosen.table if chosen else first
+    quantized = quantized_form(work.model, table)
+    return replace(
+        plain.with_form(quantized.model, quantized.float_ops),
+        ranges=table,
+        calibration=table,
+        method=table.method,
+        candidates=chosen.scores if chosen else {},
+        trials=chosen.trials if chosen else (),
+    )
+
+
+def _chosen(work: Work, plain: Made, tables: Mapping[str, CalibrationTable]) -> Choice | None:
+    """Return the ranges that serve best, tensor by tensor; None where the samples are gone.
+
+    What bias correction will take out is taken out of all that are compared; see `shift`.
+    """
+    work.stages.begin("select", len(tables) + MOST_TRIALS)
+    inputs = [s.inputs for s in sorted(work.select(), key=lambda sample: sample.id)]
+    if not inputs:
+        return None
+    source, threads = work.model, work.options.threads
+    corrected = refined_as(work, plain, (BIAS_CORRECTION,)) if work.options.refine else None
+    if corrected is not None:
+        source = shifted(work.model, plain.int8, corrected)
+    meter = NoiseMeter(work.model, inputs, source=source, threads=threads)
+    done = itertools.count(1)
+
+    def measure(table: CalibrationTable) -> Noise:
+        noise = meter.measure(table)
+        work.stages.tick(next(done))
+        return noise
+
+    return choose_ranges(tables, measure)
+
+
+def _keep_forms(work: Work, tables: Mapping[str, CalibrationTable]) -> None:
+    """Hand out what each method makes, to whoever wants to look."""
+    if work.keep is None:
+        return
+    for method, table in tables.items():
+        work.keep(f"calibration.{method}.json", table.to_json())
+        work.keep(f"int8.{method}.tflite", quantized_form(work.model, table).model.to_bytes())
 
 
 def _calibrated(work: Work) -> tuple[Collection | None, dict[str, CalibrationTable]]:
@@ -71,7 +111,8 @@ def _calibrated(work: Work) -> tuple[Collection | None, dict[str, CalibrationTab
             f"{wanted} cannot be chosen without the histograms",
             hint="Copy the .npz of that calibration beside the table.",
         )
-    work.keep("calibration.npz", histograms_to_npz(collection.histograms))
+    if work.keep is not None:
+        work.keep("calibration.npz", histograms_to_npz(collection.histograms))
     return collection, {m: calibration_table(work.content, collection, m) for m in methods}
 
 

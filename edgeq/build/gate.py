@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from edgeq.build.layers import refined_as
 from edgeq.build.mixed import MixedSearch, mixed_models
-from edgeq.build.refining import refined_as
 from edgeq.build.work import Inputs, Made, Work
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.engines.base import Engine
@@ -63,7 +63,8 @@ def pass_gate(
         second = verified(mixed)
         if second.verdict.passed:
             return second
-    work.keep("verdict.json", gated.verdict.to_json())
+    if work.keep is not None:
+        work.keep("verdict.json", gated.verdict.to_json())
     raise GateError(
         f"the INT8 engine was refused: {'; '.join(gated.verdict.reasons)}",
         hint="Add samples like those in the field, or try another --method.",
@@ -138,7 +139,6 @@ def _verify(work: Work, reference: Engine, engine: Engine) -> tuple[Verdict, lis
     held_out = only(work.source, work.split.held_out)
     samples = _remember(held_out, kept, max(LATENCY_INPUTS, work.options.golden))
     verdict = verify(reference.infer, engine, samples, work.options.verify, work.stages.tick)
-    work.keep("verdict.json", verdict.to_json())
     return verdict, [kept[i] for i in sorted(kept)]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from edgeq.bundle import Bundle
 from edgeq.calibrate.collect import Dropped
 from edgeq.engines.latency import Latency
+from edgeq.explain.explanation import Explanation
+from edgeq.quantize.choose import Trial
 from edgeq.quantize.convert import FloatOp
 from edgeq.verify import Verdict, VerifyOptions
 
@@ -40,12 +42,14 @@ class BuildResult:
     dropped: tuple[Dropped, ...]
     float_ops: tuple[FloatOp, ...]
     candidates: Mapping[str, float]  # method -> SQNR in dB, where there was a choice
+    trials: tuple[Trial, ...]  # of other ranges for single tensors
     refined: tuple[str, ...]  # the refinements that were kept
     refinements: Mapping[str, float]  # those tried -> SQNR in dB, by the same samples
     refined_db: float  # what they are worth on the samples that chose the method
     verdict: Verdict
     latency: tuple[Latency, ...]
     stages: Mapping[str, float]
+    explanation: Explanation
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON result."""
@@ -58,10 +62,12 @@ class BuildResult:
             "dropped": [asdict(sample) for sample in self.dropped],
             "float_ops": [asdict(op) for op in self.float_ops],
             "candidates": dict(self.candidates),
+            "trials": [asdict(trial) for trial in self.trials],
             "refined": list(self.refined),
             "refinements": dict(self.refinements),
             "refined_db": self.refined_db,
             "verdict": self.verdict.as_dict(),
             "latency": [asdict(figure) for figure in self.latency],
             "stages": dict(self.stages),
+            "explanation": self.explanation.as_dict(),
         }

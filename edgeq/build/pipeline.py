@@ -7,34 +7,27 @@ JSON lines, so that a crash in here costs one build and never the served model.
 from __future__ import annotations
 
 import contextlib
-import time
-from dataclasses import asdict
 from pathlib import Path
 
-import edgeq
+from edgeq.build.bundling import Measured, explained, write
 from edgeq.build.forms import first_form
 from edgeq.build.gate import LATENCY_INPUTS, pass_gate
 from edgeq.build.options import BuildOptions, BuildResult
 from edgeq.build.refining import refined
-from edgeq.build.work import Inputs, Keep, Made, Work
-from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
+from edgeq.build.work import Inputs, Keep, Work
+from edgeq.bundle import Golden
 from edgeq.calibrate.collect import Dropped
 from edgeq.calibrate.reuse import Calibration
-from edgeq.calibrate.table import histograms_to_npz
 from edgeq.engines import latency
 from edgeq.engines.base import Engine
 from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.table import choose_backend, load_float
 from edgeq.errors import BundleError
-from edgeq.files import sha256_bytes
-from edgeq.observe.drift import DriftReference
 from edgeq.observe.stages import Progress, Stages
 from edgeq.quantize.convert import is_quantized
-from edgeq.samples.split import SampleSource, only, split_samples
+from edgeq.samples.split import SampleSource, split_samples
 from edgeq.tflite.model import Model
-from edgeq.tflite.runtime import runtime_version
 from edgeq.tflite.structure import check_structure
-from edgeq.verify import Verdict
 
 UNUSABLE = "an input holds NaN or infinity"
 
@@ -76,9 +69,7 @@ def build(
     with contextlib.ExitStack() as engines:
         reference = engines.enter_context(contextlib.closing(_reference(model, content, options)))
         split = split_samples(source, options.held_out_ratio)
-        work = Work(
-            content, model, source, split, options, stages, keep or _keep_nothing, calibration
-        )
+        work = Work(content, model, source, split, options, stages, keep, calibration)
         made = first_form(work)
         if made.ranges is not None and options.refine:
             made = refined(work, made)
@@ -88,9 +79,12 @@ def build(
         # An INT8 model's reference kernels serve nobody: their time says nothing.
         timed = [engine] if made.ranges is None else [reference, engine]
         figures = latency.measure(timed, inputs[:LATENCY_INPUTS])
-        stages.begin("bundle")
         golden = _golden(engine, inputs[: options.golden])
-    bundle = _write(work, out, made, verdict, golden, _drift_reference(work, live), backend.name)
+    stages.begin("explain")
+    explanation = explained(work, gated)
+    stages.begin("bundle")
+    measured = Measured(gated, figures, golden, explanation, live)
+    bundle = write(work, out, measured, backend.name)
     stages.end()
     return BuildResult(
         bundle=bundle,
@@ -101,17 +95,15 @@ def build(
         dropped=(*(Dropped(i, UNUSABLE) for i in split.unusable), *made.dropped),
         float_ops=made.float_ops,
         candidates=made.candidates,
+        trials=made.trials,
         refined=made.refined,
         refinements=made.refinements,
         refined_db=made.refined_db,
         verdict=verdict,
         latency=tuple(figures),
         stages=stages.seconds,
+        explanation=explanation,
     )
-
-
-def _keep_nothing(name: str, content: bytes) -> None:
-    """What a build without `keep` does with the files on its way."""
 
 
 def _check_free(out: Path) -> None:
@@ -132,54 +124,3 @@ def _reference(model: Model, content: bytes, options: BuildOptions) -> Engine:
 
 def _golden(engine: Engine, inputs: list[Inputs]) -> Golden:
     return Golden(tuple(inputs), tuple(engine.infer(given) for given in inputs))
-
-
-def _drift_reference(work: Work, live: SampleSource | None) -> bytes:
-    """Every one of these samples is a frame that is not drift."""
-    source = live or (lambda: only(work.source, work.split.all))
-    return DriftReference.from_frames(lambda: (sample.inputs for sample in source())).to_npz()
-
-
-def _write(
-    work: Work,
-    out: Path,
-    made: Made,
-    verdict: Verdict,
-    golden: Golden,
-    drift: bytes,
-    backend: str,
-) -> Bundle:
-    files = {
-        "float.tflite": work.content,
-        "int8.tflite": made.int8.to_bytes(),
-        "verdict.json": verdict.to_json(),
-        "golden.npz": golden.to_npz(),
-        "drift.npz": drift,
-    }
-    if made.calibration is not None:
-        files["calibration.json"] = made.calibration.to_json()
-    if made.collection is not None:
-        files["calibration.npz"] = histograms_to_npz(made.collection.histograms)
-    if made.ranges is not None and made.equalized is not None:
-        files["equalized.json"] = made.ranges.to_json()
-        files["equalized.npz"] = histograms_to_npz(made.equalized.histograms)
-    bundle = write_bundle(out, files, _manifest(work, made, backend))
-    for name, content in files.items():
-        work.keep(name, content)
-    return bundle
-
-
-def _manifest(work: Work, made: Made, backend: str) -> Manifest:
-    return Manifest(
-        name=work.options.name,
-        engine=f"{backend}-int8",
-        backend=backend,
-        method=made.method,
-        model_sha256=sha256_bytes(work.content),
-        samples=made.ranges.samples if made.ranges else 0,
-        runtime=str(runtime_version()),
-        edgeq=edgeq.__version__,
-        created=time.time(),
-        float_ops=tuple(asdict(op) for op in made.float_ops),
-        refined=made.refined,
-    )

@@ -7,21 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from edgeq.build.fidelity import fidelity_db
 from edgeq.build.forms import quantized_form
-from edgeq.build.work import Inputs, Made, Work
+from edgeq.build.layers import BIAS_CORRECTION, ROUNDING, fit_inputs, refined_as
+from edgeq.build.work import Made, Work
 from edgeq.calibrate.collect import collect
 from edgeq.calibrate.methods import METHODS
 from edgeq.errors import EngineError, InvalidRequestError
 from edgeq.quantize.equalize import equalize
-from edgeq.quantize.refine import correct_biases, correction_samples
-from edgeq.samples.split import only
-from edgeq.tflite.model import Model
 
-BIAS_CORRECTION = "bias_correction"
-ROUNDING = "adaptive_rounding"
 EQUALIZATION = "equalization"
 OF_LAYERS = ((BIAS_CORRECTION,), (BIAS_CORRECTION, ROUNDING))  # tried in this order
 EQUALIZED_ON = 32  # samples; 64 give the same factors within the noise of the choice
@@ -69,7 +64,7 @@ def _equalized(work: Work, made: Made, refinements: tuple[str, ...]) -> Made | N
         return None  # ranges from elsewhere cannot be chosen again
     threads = work.options.threads
     try:
-        found = equalize(work.model, _fit_inputs(work, made, EQUALIZED_ON), threads=threads)
+        found = equalize(work.model, fit_inputs(work, made, EQUALIZED_ON), threads=threads)
     except (EngineError, InvalidRequestError):  # not with samples of many shapes
         return None
     if found is None:
@@ -87,28 +82,3 @@ def _equalized(work: Work, made: Made, refinements: tuple[str, ...]) -> Made | N
     if form is None:
         return None
     return replace(plain, int8=form, refined=(EQUALIZATION, *refinements))
-
-
-def refined_as(
-    work: Work,
-    made: Made,
-    refinements: tuple[str, ...],
-    tick: Callable[[int], None] | None = None,
-) -> Model | None:
-    """Return the INT8 form with these refinements of its layers, None where they cannot be."""
-    if BIAS_CORRECTION not in refinements:
-        return made.int8
-    options: dict[str, Any] = {"threads": work.options.threads, "progress": tick}
-    inputs = _fit_inputs(work, made, correction_samples(made.int8))
-    rounding = ROUNDING in refinements
-    try:
-        return correct_biases(made.source, made.int8, inputs, rounding=rounding, **options)
-    except (EngineError, InvalidRequestError):  # not op by op, or not with samples of many shapes
-        return None
-
-
-def _fit_inputs(work: Work, made: Made, most: int) -> list[Inputs]:
-    """Return the inputs of the fit samples with the least ids that calibration took."""
-    usable = sorted(work.split.fit - {sample.id for sample in made.dropped})
-    samples = {s.id: s.inputs for s in only(work.source, frozenset(usable[:most]))}
-    return [samples[i] for i in sorted(samples)]

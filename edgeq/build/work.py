@@ -14,6 +14,7 @@ from edgeq.calibrate.reuse import Calibration
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.files import sha256_bytes
 from edgeq.observe.stages import Stages
+from edgeq.quantize.choose import Trial
 from edgeq.quantize.convert import FloatOp
 from edgeq.samples.split import SampleSource, Split, only
 from edgeq.samples.store import Sample
@@ -33,7 +34,7 @@ class Work:
     split: Split
     options: BuildOptions
     stages: Stages
-    keep: Keep
+    keep: Keep | None = None
     calibration: Calibration | None = None  # made before: the samples are not calibrated on
 
     def fit(self) -> Iterator[Sample]:
@@ -68,7 +69,8 @@ class Made:
     collection: Collection | None
     method: str
     float_ops: tuple[FloatOp, ...] = ()
-    candidates: Mapping[str, float] = field(default_factory=dict)
+    candidates: Mapping[str, float] = field(default_factory=dict)  # method -> SQNR in dB
+    trials: tuple[Trial, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     refined: tuple[str, ...] = ()
     refinements: Mapping[str, float] = field(default_factory=dict)  # each tried -> SQNR in dB

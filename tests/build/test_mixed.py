@@ -74,7 +74,7 @@ def test_the_manifest_and_the_json_name_the_float_ops(mixed):
 def test_the_stages_name_the_search_only_where_it_ran(mixed, samples, tmp_path):
     assert list(mixed.stages) == [
         "read", "calibrate", "quantize", "refine", "engine", "verify", "sensitivity", "latency",
-        "bundle",
+        "explain", "bundle",
     ]  # fmt: skip
     good = build_mixed(chain(), samples, tmp_path / "b")
     assert "sensitivity" not in good.stages

@@ -37,7 +37,7 @@ CONTRACT_KEYS = {
 }  # fmt: skip
 BUNDLE_FILES = {
     "float.tflite", "int8.tflite", "calibration.json", "calibration.npz", "verdict.json",
-    "golden.npz", "drift.npz",
+    "golden.npz", "drift.npz", "explain.json", "report.html",
 }  # fmt: skip
 
 EQUALIZED_FILES = {"equalized.json", "equalized.npz"}  # where that is closer to float
@@ -97,7 +97,7 @@ def test_the_json_result_has_the_keys_that_others_rely_on(built):
     assert all(seconds >= 0 for seconds in result["stages"].values())
     assert list(result["stages"]) == [
         "read", "calibrate", "quantize", "select", "refine", "engine", "verify", "latency",
-        "bundle",
+        "explain", "bundle",
     ]  # fmt: skip
 
 

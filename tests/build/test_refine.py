@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import edgeq.build.forms
-import edgeq.build.refining
+import edgeq.build.layers
 from edgeq.build.forms import AUTO_METHODS
+from edgeq.build.layers import BIAS_CORRECTION
 from edgeq.build.options import BuildOptions, BuildResult
 from edgeq.build.pipeline import build
-from edgeq.build.refining import BIAS_CORRECTION, EQUALIZATION
+from edgeq.build.refining import EQUALIZATION
 from edgeq.bundle import Bundle, Manifest
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.errors import EngineError
@@ -59,7 +60,7 @@ def test_a_correction_that_makes_it_worse_is_not_kept(
     def corrected_badly(model, int8, samples, **options):
         return with_moved_biases(correct_biases(model, int8, samples, **options), 0.5)
 
-    monkeypatch.setattr(edgeq.build.refining, "correct_biases", corrected_badly)
+    monkeypatch.setattr(edgeq.build.layers, "correct_biases", corrected_badly)
     source = from_list(tiny_samples)
     result = build(tiny_model_bytes, source, tmp_path / "b", TINY)
     assert (result.refined, result.refined_db) == ((), 0.0)
@@ -79,7 +80,7 @@ def test_a_model_that_cannot_be_corrected_is_built_as_it_is(
         if error is not None:
             raise error
 
-    monkeypatch.setattr(edgeq.build.refining, "correct_biases", refuse)
+    monkeypatch.setattr(edgeq.build.layers, "correct_biases", refuse)
     result = build(tiny_model_bytes, from_list(tiny_samples), tmp_path / "b", TINY)
     assert result.refined == ()
 
@@ -98,7 +99,7 @@ def test_only_fit_samples_are_corrected_on(monkeypatch, tiny_model_bytes, tiny_s
         given.extend(samples)
         return correct_biases(model, int8, samples, **options)
 
-    monkeypatch.setattr(edgeq.build.refining, "correct_biases", watched)
+    monkeypatch.setattr(edgeq.build.layers, "correct_biases", watched)
     build(tiny_model_bytes, from_list(tiny_samples), tmp_path / "b", TINY)
     fit = split_samples(from_list(tiny_samples), TINY.held_out_ratio).fit
     expected = sorted((s for s in tiny_samples if s.id in fit), key=lambda s: s.id)

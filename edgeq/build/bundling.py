@@ -1,0 +1,129 @@
+"""A form that the gate let pass, and what was measured of it -> the bundle on disk."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import edgeq
+from edgeq.build.gate import Gated
+from edgeq.build.work import Made, Work
+from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
+from edgeq.calibrate.collect import Collection
+from edgeq.calibrate.table import histograms_to_npz
+from edgeq.engines.latency import Latency
+from edgeq.explain.explain import explain
+from edgeq.explain.explanation import Explanation
+from edgeq.files import sha256_bytes
+from edgeq.observe.drift import DriftReference
+from edgeq.observe.report import ReportParts, report_html
+from edgeq.samples.split import SampleSource, only
+from edgeq.tflite.runtime import runtime_version
+
+AS_INT8 = "the model arrived as INT8, with scales of its own"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What goes into the bundle beside the form itself."""
+
+    gated: Gated
+    latency: Sequence[Latency]
+    golden: Golden
+    explanation: Explanation
+    live: SampleSource | None  # what inputs look like now; None: as the samples
+
+
+def explained(work: Work, gated: Gated) -> Explanation:
+    """Say where the error enters, measured on held-out samples."""
+    made = gated.made
+    if made.ranges is None:
+        return Explanation((), unmeasured=AS_INT8)
+    observed = _observed(made)
+    histograms = observed.histograms if observed else {}
+    threads = work.options.threads
+    return explain(made.source, made.int8, made.ranges, histograms, gated.inputs, threads=threads)
+
+
+def write(work: Work, out: Path, measured: Measured, backend: str) -> Bundle:
+    """Write the bundle; `keep` is given its files too.
+
+    Raises:
+        BundleError: `out` is there already, or the disk refuses it.
+    """
+    made, manifest = measured.gated.made, _manifest(work, measured.gated.made, backend)
+    files = {
+        "float.tflite": work.content,
+        "int8.tflite": made.int8.to_bytes(),
+        "verdict.json": _verdict_json(measured),
+        "golden.npz": measured.golden.to_npz(),
+        "drift.npz": _drift_reference(work, measured.live),
+        "explain.json": measured.explanation.to_json(),
+        "report.html": _report(measured, manifest),
+        **_calibration_files(made),
+    }
+    bundle = write_bundle(out, files, manifest)
+    if work.keep is not None:
+        for name, content in files.items():
+            work.keep(name, content)
+    return bundle
+
+
+def _observed(made: Made) -> Collection | None:
+    """Return the histograms of the model that was quantized."""
+    return made.equalized or made.collection
+
+
+def _verdict_json(measured: Measured) -> bytes:
+    latency = [asdict(figure) for figure in measured.latency]
+    return json.dumps({**measured.gated.verdict.as_dict(), "latency": latency}, indent=1).encode()
+
+
+def _calibration_files(made: Made) -> dict[str, bytes]:
+    """The given model's calibration, and the equalized copy's where that was quantized."""
+    files = {}
+    if made.calibration is not None:
+        files["calibration.json"] = made.calibration.to_json()
+    if made.collection is not None:
+        files["calibration.npz"] = histograms_to_npz(made.collection.histograms)
+    if made.ranges is not None and made.equalized is not None:
+        files["equalized.json"] = made.ranges.to_json()
+        files["equalized.npz"] = histograms_to_npz(made.equalized.histograms)
+    return files
+
+
+def _drift_reference(work: Work, live: SampleSource | None) -> bytes:
+    """Every one of these samples is a frame that is not drift."""
+    source = live or (lambda: only(work.source, work.split.all))
+    return DriftReference.from_frames(lambda: (sample.inputs for sample in source())).to_npz()
+
+
+def _report(measured: Measured, manifest: Manifest) -> bytes:
+    observed = _observed(measured.gated.made)
+    parts = ReportParts(
+        manifest=manifest,
+        verdict=measured.gated.verdict.as_dict(),
+        explanation=measured.explanation,
+        histograms=observed.histograms if observed else {},
+        latency=[asdict(figure) for figure in measured.latency],
+    )
+    return report_html(parts).encode()
+
+
+def _manifest(work: Work, made: Made, backend: str) -> Manifest:
+    return Manifest(
+        name=work.options.name,
+        engine=f"{backend}-int8",
+        backend=backend,
+        method=made.method,
+        model_sha256=sha256_bytes(work.content),
+        samples=made.ranges.samples if made.ranges else 0,
+        runtime=str(runtime_version()),
+        edgeq=edgeq.__version__,
+        created=time.time(),
+        float_ops=tuple(asdict(op) for op in made.float_ops),
+        refined=made.refined,
+    )
