@@ -147,8 +147,9 @@ def _write_table(builder: flatbuffers.Builder, table: Any) -> int:
     builder.StartObject(max((field.slot for field in table.FIELDS), default=-1) + 1)
     for field in table.FIELDS:
         if field.kind == "scalar":
-            flags = _FLAGS[field.of]
-            builder.PrependSlot(flags, field.slot, getattr(table, field.name), field.default)
+            value = getattr(table, field.name)
+            if value != field.default:  # PrependSlot would skip it too, after checking both
+                builder.PrependSlot(_FLAGS[field.of], field.slot, value, field.default)
         elif field.slot in offsets:
             builder.PrependUOffsetTRelativeSlot(field.slot, offsets[field.slot], 0)
     return int(builder.EndObject())
