@@ -6,15 +6,15 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
-from edgeq.build.layers import BIAS_CORRECTION, refined_as
+from edgeq.build.layers import fit_inputs
 from edgeq.build.work import Made, Work, calibration_table
 from edgeq.calibrate.collect import Collection, collect
 from edgeq.calibrate.table import CalibrationTable, histograms_to_npz
 from edgeq.errors import CalibrationError, QuantizeError
-from edgeq.quantize.choose import MOST_TRIALS, Choice, choose_ranges
+from edgeq.quantize.choose import MOST_TRIALS, Choice, Measure, choose_ranges
 from edgeq.quantize.convert import Quantized, is_quantized, quantize
 from edgeq.quantize.noise import Noise, NoiseMeter
-from edgeq.quantize.shift import shifted
+from edgeq.quantize.shift import CORRECTED_ON, CorrectedMeter
 from edgeq.tflite.model import Model
 
 AUTO_METHODS = ("entropy", "percentile", "mse", "max")  # in order of preference
@@ -57,27 +57,28 @@ def first_form(work: Work) -> Made:
 
 
 def _chosen(work: Work, plain: Made, tables: Mapping[str, CalibrationTable]) -> Choice | None:
-    """Return the ranges that serve best, tensor by tensor; None where the samples are gone.
-
-    What bias correction will take out is taken out of all that are compared; see `shift`.
-    """
-    work.stages.begin("select", len(tables) + MOST_TRIALS)
+    """Return the ranges that serve best, tensor by tensor; None where the samples are gone."""
+    most = len(tables) + MOST_TRIALS + 2  # the best one twice more: before the trials and after
+    work.stages.begin("select", most)
     inputs = [s.inputs for s in sorted(work.select(), key=lambda sample: sample.id)]
     if not inputs:
         return None
-    source, threads = work.model, work.options.threads
-    corrected = refined_as(work, plain, (BIAS_CORRECTION,)) if work.options.refine else None
-    if corrected is not None:
-        source = shifted(work.model, plain.int8, corrected)
-    meter = NoiseMeter(work.model, inputs, source=source, threads=threads)
-    done = itertools.count(1)
+    done, threads = itertools.count(1), work.options.threads
 
-    def measure(table: CalibrationTable) -> Noise:
-        noise = meter.measure(table)
-        work.stages.tick(next(done))
-        return noise
+    def told(measure: Measure) -> Measure:
+        def measured(table: CalibrationTable) -> Noise:
+            noise = measure(table)
+            work.stages.tick(next(done))
+            return noise
 
-    return choose_ranges(tables, measure)
+        return measured
+
+    if not work.options.refine:
+        plainly = NoiseMeter(work.model, inputs, threads=threads)
+        return choose_ranges(tables, told(plainly.measure))
+    correct_on = fit_inputs(work, plain, CORRECTED_ON)
+    meter = CorrectedMeter(work.model, inputs, correct_on, threads=threads)
+    return choose_ranges(tables, told(meter.measure), near=lambda table: told(meter.near(table)))
 
 
 def _keep_forms(work: Work, tables: Mapping[str, CalibrationTable]) -> None:

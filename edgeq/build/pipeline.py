@@ -70,11 +70,8 @@ def build(
         reference = engines.enter_context(contextlib.closing(_reference(model, content, options)))
         split = split_samples(source, options.held_out_ratio)
         work = Work(content, model, source, split, options, stages, keep, calibration)
-        made = first_form(work)
-        if made.ranges is not None and options.refine:
-            made = refined(work, made)
-        gated = pass_gate(work, made, reference, backend, engines)
-        made, engine, verdict, inputs = gated.made, gated.engine, gated.verdict, gated.inputs
+        gated = pass_gate(work, refined(work, first_form(work)), reference, backend, engines)
+        made, engine, inputs = gated.made, gated.engine, gated.inputs
         stages.begin("latency")
         # An INT8 model's reference kernels serve nobody: their time says nothing.
         timed = [engine] if made.ranges is None else [reference, engine]
@@ -83,8 +80,7 @@ def build(
     stages.begin("explain")
     explanation = explained(work, gated)
     stages.begin("bundle")
-    measured = Measured(gated, figures, golden, explanation, live)
-    bundle = write(work, out, measured, backend.name)
+    bundle = write(work, out, Measured(gated, figures, golden, explanation, live), backend.name)
     stages.end()
     return BuildResult(
         bundle=bundle,
@@ -99,7 +95,7 @@ def build(
         refined=made.refined,
         refinements=made.refinements,
         refined_db=made.refined_db,
-        verdict=verdict,
+        verdict=gated.verdict,
         latency=tuple(figures),
         stages=stages.seconds,
         explanation=explanation,

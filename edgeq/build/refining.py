@@ -24,6 +24,8 @@ EQUALIZED_ON = 32  # samples; 64 give the same factors within the noise of the c
 
 def refined(work: Work, made: Made) -> Made:
     """Return the form with those refinements that bring the model closest to float."""
+    if made.ranges is None or not work.options.refine:  # it arrived with scales of its own
+        return made
     stages = work.stages
     stages.begin("refine", (len(OF_LAYERS) + 1) * len(made.int8.operators))
     forms: dict[tuple[str, ...], Made] = {(): made}

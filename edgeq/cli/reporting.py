@@ -52,8 +52,9 @@ def run_report(options: argparse.Namespace) -> int:
 def _parts(bundle: Bundle) -> ReportParts:
     verdict = _verdict(bundle)
     histograms: dict[str, Histogram] = {}
-    if bundle.has("calibration.npz"):
-        histograms = histograms_from_npz(bundle.read("calibration.npz"))
+    for name in ("equalized.npz", "calibration.npz"):  # of the model that was quantized
+        if bundle.has(name) and not histograms:
+            histograms = histograms_from_npz(bundle.read(name))
     return ReportParts(
         manifest=bundle.manifest,
         verdict=verdict,

@@ -193,7 +193,7 @@ def test_when_no_file_can_be_used_the_reason_is_there_too(edgeq, model, tmp_path
 def test_a_person_is_told_what_was_dropped_and_what_stays_float(edgeq, tmp_path):
     g = tiny.GraphBuilder({"a": (1, 8)})
     wave = g.op("SIN", g.inputs, ("wave", (1, 8)))
-    (tmp_path / "m.tflite").write_bytes(g.finish(g.op("RELU", [wave], ("y", (1, 8)))).to_bytes())
+    (tmp_path / "m.tflite").write_bytes(g.finish(g.op("TANH", [wave], ("y", (1, 8)))).to_bytes())
     (tmp_path / "s").mkdir()
     draw = np.random.default_rng(0)
     np.savez(tmp_path / "s" / "a.npz", a=draw.normal(size=(20, 8)).astype(np.float32))
