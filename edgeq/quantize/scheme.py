@@ -76,7 +76,7 @@ def _moves(version: int, data: tuple[int, ...] | None = (0,)) -> Rule:
     return Rule(version, data, shares_scale=True, moves_only=True)
 
 
-_CLIP = _moves(2)  # written as MAXIMUM and MINIMUM, or as nothing: see convert
+_CLIP = Rule(2, moves_only=True)  # int8 saturates: written as nothing, or as QUANTIZE
 _ELEMENTWISE_SUM = Rule(2, (0, 1), combines="largest")
 
 RULES: dict[str, Rule] = {

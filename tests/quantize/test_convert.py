@@ -310,18 +310,26 @@ def test_a_relu_of_its_own_is_where_int8_saturates(op: str) -> None:
     _assert_close(model, quantized)
 
 
-def test_where_others_read_what_a_relu_clips_it_is_a_maximum() -> None:
-    model = _clipped("RELU", is_shown=True)
+@pytest.mark.parametrize("op", ["RELU", "RELU6", "RELU_N1_TO_1"])
+def test_where_others_read_what_a_relu_clips_a_requantization_does_it(op: str) -> None:
+    model = _clipped(op, is_shown=True)
     quantized = _quantized(model)
-    assert "MAXIMUM" in _names(quantized.model)
-    assert "RELU" not in _names(quantized.model)
+    assert op not in _names(quantized.model)
     _assert_close(model, quantized)
 
 
-def test_a_relu6_that_nothing_reaches_needs_no_upper_bound() -> None:
-    names = _names(_quantized(_clipped("RELU6", is_shown=True)).model)
-    assert names.count("MAXIMUM") == 1
-    assert "MINIMUM" not in names
+def test_where_its_scale_must_reach_further_a_relu_is_a_maximum() -> None:
+    g = Graph({"x": SHAPE})
+    middle = g.op("LEAKY_RELU", g.inputs, ("m", SHAPE), options="LeakyReluOptions", alpha=0.5)
+    parts = [middle, g.op("RELU", [middle], ("c", SHAPE))]
+    both = g.op("CONCATENATION", parts, ("b", (1, 8)), options="ConcatenationOptions", axis=1)
+    model = g.finish(g.op("LEAKY_RELU", [both], ("y", (1, 8)), options="LeakyReluOptions",
+                          alpha=0.5))  # fmt: skip
+    quantized = _quantized(model)
+    assert _names(quantized.model) == [
+        "QUANTIZE", "LEAKY_RELU", "MAXIMUM", "CONCATENATION", "LEAKY_RELU", "DEQUANTIZE",
+    ]  # fmt: skip
+    _assert_close(model, quantized)
 
 
 def test_a_relu_between_float_ops_is_left_alone() -> None:
