@@ -49,9 +49,10 @@ class TappedModel:
 
     def __init__(self, model: Model, threads: int) -> None:
         names = model.names()
-        twins, shown = _divide(model)
+        activations = tappable(model)
+        twins, shown = _divide(model, activations)
         copy, tensors = tap(model, shown)
-        self.names = [names[index] for index in tappable(model)]
+        self.names = [names[index] for index in activations]
         self.twins = {names[i]: (names[twin.source], twin) for i, twin in twins.items()}
         self.varying = {names[index] for index in _varying(model)}
         self.rectified = {names[index] for index in _rectified(model)}
@@ -164,10 +165,11 @@ def _is_finite(values: Array) -> bool:
     return math.isfinite(total) or bool(np.isfinite(values).all())
 
 
-def _divide(model: Model) -> tuple[dict[int, Twin], list[int]]:
+def _divide(model: Model, activations: Sequence[int]) -> tuple[dict[int, Twin], list[int]]:
     """The activations that need not be tapped, and those that must."""
-    twins = find_twins(model)
-    written = [index for index in tappable(model) if index not in set(model.inputs)]
+    twins = find_twins(model, set(activations))
+    inputs = set(model.inputs)
+    written = [index for index in activations if index not in inputs]
     if not written:
         raise CalibrationError(
             "the model has no float activation; there is nothing to calibrate",
