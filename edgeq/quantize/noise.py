@@ -17,6 +17,7 @@ from edgeq.quantize.convert import quantize
 from edgeq.tflite.logits import before_softmax
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
+from edgeq.tflite.suppression import before_suppression
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
@@ -44,10 +45,20 @@ class Noise:
         return round(-10.0 * math.log10(min(max(share, least), most)), 3)
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """What the float model gives for every sample, output by output, and their energies."""
+
+    values: list[list[Array]]
+    signals: Array  # float64 [outputs]
+    logits: frozenset[str]
+
+
 class NoiseMeter:
     """Compares INT8 forms of one float model with it, on the same samples; float runs once.
 
-    Of a last softmax its input is compared; see `edgeq.tflite.logits`.
+    Of a last softmax its input is compared, and so is what a last suppression of detections reads;
+    see `edgeq.tflite.logits` and `edgeq.tflite.suppression`.
     """
 
     def __init__(
@@ -70,10 +81,9 @@ class NoiseMeter:
             EngineError, InvalidRequestError: the model cannot be run on them.
         """
         self._samples, self._threads = samples, threads
-        (opened,), self._logits = before_softmax([model])
-        self._expected = self._run(opened)
-        energies = [[_energy(values) for values in row] for row in self._expected]
-        self._signals = np.array(energies, np.float64).reshape(len(samples), -1).sum(axis=0)
+        self._model = before_suppression(model)
+        (opened,), logits = before_softmax([self._model])
+        self._expected = self._answers(opened, logits)
         self._measure = self.of_ranges(source or model)
 
     def measure(self, table: CalibrationTable) -> Noise:
@@ -90,40 +100,56 @@ class NoiseMeter:
         Raises:
             EngineError: the runtime refuses it, or it does not end as the float model does.
         """
-        (opened,), logits = before_softmax([int8])
-        if logits != self._logits:
+        (model, opened), logits = before_softmax([self._model, before_suppression(int8)])
+        if logits == self._expected.logits:
+            return self._compared(opened, self._expected)
+        if _output_names(model) != _output_names(opened):
             raise EngineError("the INT8 form does not end in the softmax that the float model has")
-        return self._compared(opened)
+        return self._compared(opened, self._answers(model, logits))  # both as they are
 
     def of_ranges(self, source: Model) -> Callable[[CalibrationTable], Noise]:
         """Return a measurement of what `quantize` makes of `source` by a table.
 
         `source` is the float model, or a copy that differs in its constants.
         """
-        (opened,), _ = before_softmax([source])  # once here, so that no form needs to be opened
+        (opened,), _ = before_softmax(
+            [before_suppression(source)]
+        )  # once here, so that no form needs to be opened
         names = list(zip(source.names(), opened.names(), strict=True))
 
         def measure(table: CalibrationTable) -> Noise:
             rows = {new: table.tensors[old] for old, new in names if old in table.tensors}
-            return self._compared(quantize(opened, replace(table, tensors=rows)).model)
+            int8 = quantize(opened, replace(table, tensors=rows)).model
+            return self._compared(int8, self._expected)
 
         return measure
 
-    def _compared(self, opened: Model) -> Noise:
+    def _compared(self, int8: Model, expected: _Answers) -> Noise:
         noises = [
             [_noise(*pair) for pair in zip(*row, strict=True)]
-            for row in zip(self._expected, self._run(opened), strict=True)
+            for row in zip(expected.values, self._run(int8, expected.logits), strict=True)
         ]
         energies = np.array(noises, np.float64).reshape(len(noises), -1).T
-        return Noise(_shares(energies, self._signals))
+        return Noise(_shares(energies, expected.signals))
 
-    def _run(self, model: Model) -> list[list[Array]]:
+    def _answers(self, model: Model, logits: frozenset[str]) -> _Answers:
+        values = self._run(model, logits)
+        energies = [[_energy(each) for each in row] for row in values]
+        signals = np.array(energies, np.float64).reshape(len(values), -1).sum(axis=0)
+        return _Answers(values, signals, logits)
+
+    def _run(self, model: Model, logits: frozenset[str]) -> list[list[Array]]:
         """Return the outputs of every sample."""
         with contextlib.closing(Runner(model.to_bytes(), threads=self._threads)) as runner:
             return [
-                [_thinned(v) for v in _centered(runner.run(given), self._logits).values()]
+                [_thinned(v) for v in _centered(runner.run(given), logits).values()]
                 for given in self._samples
             ]
+
+
+def _output_names(model: Model) -> list[str]:
+    with contextlib.closing(Runner(model.to_bytes())) as runner:
+        return [spec.name for spec in runner.outputs]
 
 
 def _shares(noises: Array, signals: Array) -> Array:
