@@ -54,7 +54,7 @@ class GraphBuilder:
         """Name the graph's inputs and outputs; return the model as a file would give it."""
         self.model.graph.inputs = np.asarray(self.inputs, np.int32)
         self.model.graph.outputs = np.asarray(outputs, np.int32)
-        return self.model.copy()
+        return Model.from_bytes(self.model.to_bytes())
 
 
 def empty_model() -> Model:

@@ -9,12 +9,12 @@ hence no limit of depth.
 
 from __future__ import annotations
 
+import functools
 import struct
+from dataclasses import dataclass
 from typing import Any
 
-import flatbuffers
 import numpy as np
-from flatbuffers import number_types
 
 from edgeq.errors import StructureError
 from edgeq.tflite.schema import Field, Table, schema
@@ -39,9 +39,7 @@ def read(content: bytes, root: str = "Model") -> Any:
 
 def write(table: Any, identifier: bytes) -> bytes:
     """Return a flatbuffer whose root is `table`; the same tables always give the same bytes."""
-    builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(_write_table(builder, table), identifier)
-    return bytes(builder.Output())
+    return _Writer(identifier).file(table)
 
 
 class _Reader:
@@ -137,52 +135,105 @@ class _Reader:
         )
 
 
-def _write_table(builder: flatbuffers.Builder, table: Any) -> int:
-    """Children first, as a flatbuffer is written from its end."""
-    offsets = {
-        field.slot: _write_child(builder, field, getattr(table, field.name))
-        for field in table.FIELDS
-        if field.kind != "scalar" and getattr(table, field.name) is not None
-    }
-    builder.StartObject(max((field.slot for field in table.FIELDS), default=-1) + 1)
-    for field in table.FIELDS:
-        if field.kind == "scalar":
-            value = getattr(table, field.name)
-            if value != field.default:  # PrependSlot would skip it too, after checking both
-                builder.PrependSlot(_FLAGS[field.of], field.slot, value, field.default)
-        elif field.slot in offsets:
-            builder.PrependUOffsetTRelativeSlot(field.slot, offsets[field.slot], 0)
-    return int(builder.EndObject())
+class _Writer:
+    """Writes from front to back: a table, then what it leads to.
+
+    Python's flatbuffers.Builder writes from the end, five calls to each field. Measured on files
+    of UltraFace and of one op: a third of its time.
+    """
+
+    def __init__(self, identifier: bytes) -> None:
+        self._out = bytearray(4) + identifier
+        self._vtables: dict[bytes, int] = {}  # tables with the same fields share one
+
+    def file(self, root: Table) -> bytes:
+        _U32.pack_into(self._out, 0, self._table(root))
+        return bytes(self._out)
+
+    def _align(self, to: int, ahead: int = 0) -> None:
+        """Pad so that what is written after `ahead` more bytes begins at a multiple of `to`."""
+        self._out += bytes(-(len(self._out) + ahead) % to)
+
+    def _table(self, table: Table) -> int:
+        present = _present(table)
+        layout = _layout(type(table).__name__, tuple(field.slot for field, _ in present))
+        vtable = self._vtables.get(layout.vtable)
+        if vtable is None:
+            self._align(2)
+            vtable = self._vtables[layout.vtable] = len(self._out)
+            self._out += layout.vtable
+        self._align(layout.alignment)
+        start = len(self._out)
+        self._out += bytes(layout.size)
+        _I32.pack_into(self._out, start, start - vtable)
+        for (field, value), place in zip(present, layout.places, strict=True):
+            if field.kind == "scalar":
+                field.layout.pack_into(self._out, start + place, value)
+            else:
+                self._refer(start + place, self._child(field, value))
+        return start
+
+    def _refer(self, place: int, target: int) -> None:
+        _U32.pack_into(self._out, place, target - place)
+
+    def _child(self, field: Field, value: Any) -> int:
+        if field.kind == "vector":
+            return self._vector(field, value)
+        if field.kind == "string":
+            return self._bytes(value, 1, 1, end=b"\0")
+        if field.kind != "tables":
+            return self._table(value)
+        start = self._bytes(bytes(4 * len(value)), 4, 4)
+        for number, table in enumerate(value):
+            self._refer(start + 4 + 4 * number, self._table(table))
+        return start
+
+    def _vector(self, field: Field, value: Any) -> int:
+        data = value if isinstance(value, bytes) else np.asarray(value, field.dtype).tobytes()
+        width = field.dtype.itemsize
+        alignment = CONSTANT_ALIGNMENT_BYTES if field is _CONSTANT else width
+        return self._bytes(data, width, alignment)
+
+    def _bytes(self, data: bytes, width: int, alignment: int, end: bytes = b"") -> int:
+        self._align(max(4, alignment), ahead=4)
+        start = len(self._out)
+        self._out += _U32.pack(len(data) // width)
+        self._out += data
+        self._out += end
+        return start
 
 
-def _write_child(builder: flatbuffers.Builder, field: Field, value: Any) -> int:
-    if field.kind == "vector":
-        is_constant = field == _CONSTANT
-        return _write_vector(builder, field, value, CONSTANT_ALIGNMENT_BYTES if is_constant else 1)
-    if field.kind == "string":
-        return int(builder.CreateString(value))
-    if field.kind != "tables":
-        return _write_table(builder, value)
-    offsets = [_write_table(builder, table) for table in value]
-    builder.StartVector(4, len(offsets), 4)
-    for offset in reversed(offsets):
-        builder.PrependUOffsetTRelative(offset)
-    return int(builder.EndVector())
+@dataclass(frozen=True)
+class _Layout:
+    """Where the fields of a table lie, and what says so in the file."""
+
+    vtable: bytes
+    size: int
+    alignment: int
+    places: tuple[int, ...]
 
 
-def _write_vector(builder: flatbuffers.Builder, field: Field, value: Any, alignment: int) -> int:
-    """As Builder.CreateNumpyVector, with the schema's element type and an alignment."""
-    data = value if isinstance(value, bytes) else np.asarray(value, field.dtype).tobytes()
-    width = field.dtype.itemsize
-    builder.StartVector(width, len(data) // width, max(alignment, width))
-    builder.head -= len(data)
-    builder.Bytes[builder.head : builder.head + len(data)] = data
-    return int(builder.EndVector())
+def _present(table: Table) -> list[tuple[Field, Any]]:
+    """Return the fields that are not at their default, in the order of their slots."""
+    fields = ((field, getattr(table, field.name)) for field in table.FIELDS)
+    return [(field, value) for field, value in fields if value is not None and (
+        field.kind != "scalar" or value != field.default)]  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1024)
+def _layout(name: str, slots: tuple[int, ...]) -> _Layout:
+    """Lay the widest fields first, so that no space is left between."""
+    fields = getattr(schema, name).FIELDS
+    widths = {f.slot: f.dtype.itemsize if f.kind == "scalar" else 4 for f in fields}
+    places, size = {}, 4  # behind the offset to the vtable
+    for slot in sorted(slots, key=lambda slot: (-widths[slot], slot)):
+        size += -size % widths[slot]
+        places[slot] = size
+        size += widths[slot]
+    entries = [places.get(slot, 0) for slot in range(max(slots, default=-1) + 1)]
+    vtable = struct.pack(f"<{2 + len(entries)}H", 4 + 2 * len(entries), size, *entries)
+    alignment = max((widths[slot] for slot in slots), default=4)
+    return _Layout(vtable, size, max(4, alignment), tuple(places[slot] for slot in slots))
 
 
 _CONSTANT = next(field for field in schema.BufferT.FIELDS if field.name == "data")
-_FLAGS = {
-    name: getattr(number_types, f"{name.capitalize()}Flags")
-    for name in ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
-                 "float32", "float64")
-}  # fmt: skip

@@ -99,8 +99,8 @@ class Model:
         return flatbuffer.write(self.proto, FILE_IDENTIFIER)
 
     def copy(self) -> Model:
-        """Return an independent copy."""
-        return Model.from_bytes(self.to_bytes())
+        """Return an independent copy; the values of vectors and constants are shared."""
+        return Model(self.proto.copy(), self._subgraph)
 
     @property
     def graph(self) -> Any:

@@ -7,9 +7,11 @@ and the package `tflite` has none.
 
 from __future__ import annotations
 
+import functools
 import struct
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -24,7 +26,8 @@ LETTERS = {
 }  # fmt: skip
 
 
-class Field(NamedTuple):
+@dataclass(frozen=True)
+class Field:
     """A field of a table: what is in its slot, and what that is made of."""
 
     name: str
@@ -33,13 +36,13 @@ class Field(NamedTuple):
     of: str  # the scalar's or element's type, the table or the union
     default: bool | float | None
 
-    @property
+    @functools.cached_property
     def dtype(self) -> np.dtype[Any]:
         """The scalar's or element's type, little-endian as on disk."""
         little_endian: np.dtype[Any] = np.dtype(self.of).newbyteorder("<")
         return little_endian
 
-    @property
+    @functools.cached_property
     def layout(self) -> struct.Struct:
         """How a scalar lies in the file."""
         return struct.Struct("<" + LETTERS[self.of])
@@ -55,6 +58,18 @@ class Table:
             setattr(self, field.name, values.pop(field.name, field.default))
         if values:
             raise AttributeError(f"{type(self).__name__} has no field {sorted(values)[0]!r}")
+
+    def copy(self) -> Table:
+        """Return an independent table; vectors are shared, for they are replaced, never written."""
+        twin = object.__new__(type(self))
+        vars(twin).update({name: _copied(value) for name, value in vars(self).items()})
+        return twin
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Table):
+        return value.copy()
+    return [_copied(each) for each in value] if isinstance(value, list) else value
 
 
 class Schema:
