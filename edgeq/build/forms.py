@@ -100,8 +100,13 @@ def _calibrated(work: Work) -> tuple[Collection | None, dict[str, CalibrationTab
     methods = AUTO_METHODS if wanted == "auto" else (wanted,)
     if given is None:
         work.stages.begin("calibrate", len(work.split.fit))
-        threads, tick = work.options.threads, work.stages.tick
-        collection = collect(work.model, work.fit(), threads=threads, progress=tick)
+        collection = collect(
+            work.model,
+            work.fit(),
+            threads=work.options.threads,
+            progress=work.stages.tick,
+            convergence=work.options.convergence,
+        )
     elif given.collection is not None:
         collection = given.collection
     elif wanted in ("auto", given.table.method):

@@ -8,11 +8,16 @@ from typing import Any
 
 from edgeq.bundle import Bundle
 from edgeq.calibrate.collect import Dropped
+from edgeq.calibrate.convergence import Convergence
+from edgeq.calibrate.representative import SampleWarning
 from edgeq.engines.latency import Latency
 from edgeq.explain.explanation import Explanation
 from edgeq.quantize.choose import Trial
 from edgeq.quantize.convert import FloatOp
 from edgeq.verify import Verdict, VerifyOptions
+
+# Sooner costs fidelity: stopping at 32 of 64 VWW samples, 1 dB; at 128 of 204 of KWS, nothing.
+CONVERGENCE = Convergence(tolerance=0.05, first=64)
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class BuildOptions:
     held_out_ratio: float = 0.25
     golden: int = 4
     refine: bool = True
+    convergence: Convergence = CONVERGENCE
     mixed_precision: bool = True  # keep ops float where the gate refuses the model without
     verify: VerifyOptions = field(default_factory=VerifyOptions)
 
@@ -40,6 +46,7 @@ class BuildResult:
     tensors: int
     samples: int
     dropped: tuple[Dropped, ...]
+    warnings: tuple[SampleWarning, ...]  # why the samples may not be like those in the field
     float_ops: tuple[FloatOp, ...]
     candidates: Mapping[str, float]  # method -> SQNR in dB, where there was a choice
     trials: tuple[Trial, ...]  # of other ranges for single tensors
@@ -60,6 +67,7 @@ class BuildResult:
             "tensors": self.tensors,
             "samples": self.samples,
             "dropped": [asdict(sample) for sample in self.dropped],
+            "warnings": [asdict(warning) for warning in self.warnings],
             "float_ops": [asdict(op) for op in self.float_ops],
             "candidates": dict(self.candidates),
             "trials": [asdict(trial) for trial in self.trials],

@@ -89,6 +89,7 @@ def build(
         tensors=len(made.ranges.tensors) if made.ranges else 0,
         samples=len(split.all) - len(made.dropped),
         dropped=(*(Dropped(i, UNUSABLE) for i in split.unusable), *made.dropped),
+        warnings=made.collection.warnings if made.collection else (),
         float_ops=made.float_ops,
         candidates=made.candidates,
         trials=made.trials,

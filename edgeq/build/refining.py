@@ -71,7 +71,8 @@ def _equalized(work: Work, made: Made, refinements: tuple[str, ...]) -> Made | N
         return None
     if found is None:
         return None
-    collection = collect(found.model, work.fit(), threads=threads)
+    convergence = work.options.convergence
+    collection = collect(found.model, work.fit(), threads=threads, convergence=convergence)
     ranges = made.ranges.for_histograms(collection.samples, collection.histograms)
     quantized = quantized_form(found.model, ranges)
     plain = replace(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edgeq.build.options import BuildOptions
 from edgeq.calibrate.collect import Collection, Dropped
+from edgeq.calibrate.convergence import groups
 from edgeq.calibrate.reuse import Calibration
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.files import sha256_bytes
@@ -38,8 +39,9 @@ class Work:
     calibration: Calibration | None = None  # made before: the samples are not calibrated on
 
     def fit(self) -> Iterator[Sample]:
-        """Yield the samples to calibrate on."""
-        return only(self.source, self.split.fit)
+        """Yield the samples to calibrate on, in the parts after which that may stop."""
+        for part in groups(self.split.fit, self.options.convergence):
+            yield from only(self.source, part)
 
     def select(self) -> Iterator[Sample]:
         """Yield the samples that choices are made by, and nothing else."""

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from edgeq.calibrate.archive import merge_histograms
 from edgeq.calibrate.convergence import (
     Convergence,
-    ascending,
     change,
     is_checkpoint,
     thresholds,
@@ -64,15 +63,14 @@ def collect(
         threads: CPU threads of one inference.
         progress: called with how many samples were read, used or not.
         screening: when a frame is an outlier; None keeps every finite frame.
-        convergence: when to stop before the last sample; they must come in the order of their ids.
+        convergence: when to stop before the last sample; give them part by part as `groups` says.
 
     Raises:
-        CalibrationError: no sample could be used, the model has no float activation, or the order
-            is not that of the ids where it must be.
+        CalibrationError: no sample could be used, or the model has no float activation.
         EngineError: the runtime refuses the model.
     """
     collector = _Collector(TappedModel(model, threads), screening)
-    for done, sample in enumerate(ascending(samples) if convergence else samples, 1):
+    for done, sample in enumerate(samples, 1):
         collector.add(sample)
         if progress is not None:
             progress(done)

@@ -9,8 +9,6 @@ import numpy as np
 
 from edgeq.calibrate.histogram import Histogram
 from edgeq.calibrate.methods import METHODS
-from edgeq.errors import CalibrationError
-from edgeq.samples.store import Sample
 
 
 @dataclass(frozen=True)
@@ -46,22 +44,14 @@ def change(before: Mapping[str, float], after: Mapping[str, float]) -> float:
     return float(np.mean(changes)) if changes else 0.0
 
 
-def ascending(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """Yield the samples, which must come in the order of their ids.
+def groups(ids: Iterable[str], convergence: Convergence) -> Iterator[frozenset[str]]:
+    """Yield the ids in parts that end where calibration may stop, the least ones first.
 
-    Which of them are used then depends on the set alone: ids are hashes of the content, so that
-    their order is one at random, but always the same.
-
-    Raises:
-        CalibrationError: a sample's id is below that of the one before.
+    Given part by part, which samples are used depends on the set alone: ids are hashes of the
+    content, so that their order is one at random, but always the same. Within a part any order
+    will do.
     """
-    last = ""
-    for sample in samples:
-        if sample.id < last:
-            raise CalibrationError(
-                f"sample {sample.id[:12]} comes after {last[:12]}; to stop early, samples must "
-                "come in the order of their ids",
-                hint="Sort the samples by id.",
-            )
-        last = sample.id
-        yield sample
+    ordered, start, end = sorted(ids), 0, convergence.first
+    while start < len(ordered):
+        yield frozenset(ordered[start:end])
+        start, end = end, 2 * end

@@ -34,6 +34,7 @@ from edgeq.verify import VerifyOptions
 
 BACKEND_CHOICES = ("auto", *(backend.name for backend in BACKENDS))
 DROPPED_SHOWN = 5
+WORST_SHOWN = 3
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -156,6 +157,8 @@ def _print_build(result: BuildResult) -> None:
     print(f"samples   {result.samples} used, {len(result.dropped)} dropped")
     for dropped in result.dropped[:DROPPED_SHOWN]:
         print(f"          {dropped.id[:12]}: {printable(dropped.reason)}")
+    for warning in result.warnings:
+        print(f"warning   {printable(warning.message)}; {printable(warning.hint)}")
     print(f"float ops {len(result.float_ops)}")
     for op in result.float_ops[:DROPPED_SHOWN]:
         print(f"          {op.index} {op.name}: {op.reason}")
@@ -166,6 +169,8 @@ def _print_build(result: BuildResult) -> None:
         f"verdict   passed on {verdict.samples} held-out samples: {agreement}"
         f"SQNR {verdict.sqnr_db:.1f} dB, cosine {verdict.cosine:.4f}"
     )
+    for advice in result.explanation.worst[:WORST_SHOWN]:
+        print(f"costs     {printable(advice.text)}")
     latency = ", ".join(f"{figure.engine} {figure.p50_ms:.2f} ms" for figure in result.latency)
     print(f"latency   {latency} (p50)")
     print(f"time      {sum(result.stages.values()):.1f} s")

@@ -85,6 +85,8 @@ def run_calibrate(options: argparse.Namespace) -> int:
         source.warn_skipped()
     for dropped in collection.dropped[:DROPPED_SHOWN]:
         print(f"edgeq: sample dropped: {dropped.id[:12]}: {dropped.reason}", file=sys.stderr)
+    for warning in collection.warnings:
+        print(f"edgeq: warning: {warning.message}; {warning.hint}", file=sys.stderr)
     chosen = options.method or sidecar.method or "auto"
     method = "entropy" if chosen == "auto" else chosen
     table = calibration_table(content, collection, method)

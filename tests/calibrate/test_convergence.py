@@ -10,10 +10,9 @@ import pytest
 
 from edgeq.calibrate.archive import histograms_to_npz
 from edgeq.calibrate.collect import collect
-from edgeq.calibrate.convergence import Convergence, change, is_checkpoint, thresholds
+from edgeq.calibrate.convergence import Convergence, change, groups, is_checkpoint, thresholds
 from edgeq.calibrate.histogram import Histogram
 from edgeq.calibrate.methods import METHODS
-from edgeq.errors import CalibrationError
 from edgeq.samples.store import Sample, sample_id
 from tests.tiny import one_op_model, tiny_inputs, tiny_model
 
@@ -79,23 +78,28 @@ def test_samples_that_differ_more_and_more_do_not_converge() -> None:
     assert (collection.samples, collection.is_converged) == (70, False)
 
 
-def test_the_order_must_be_that_of_the_ids() -> None:
-    samples = samples_of(50)
-    random.Random(0).shuffle(samples)
-    with pytest.raises(CalibrationError, match="comes after") as caught:
-        collect(tiny_model(), samples, convergence=Convergence())
-    assert "Sort" in caught.value.hint
+def in_parts(samples: list[Sample], convergence: Convergence) -> Iterator[Sample]:
+    for part in groups([sample.id for sample in samples], convergence):
+        yield from (sample for sample in samples if sample.id in part)
 
 
 def test_the_same_set_stops_at_the_same_sample_however_it_came() -> None:
-    samples, expected = samples_of(200), None
+    samples, expected, convergence = samples_of(200), None, Convergence(0.1)
     for seed in range(3):
         random.Random(seed).shuffle(samples)
-        ordered = sorted(samples, key=lambda sample: sample.id)
-        collection = collect(tiny_model(), ordered, convergence=Convergence(0.1))
+        given = in_parts(samples, convergence)
+        collection = collect(tiny_model(), given, convergence=convergence)
         got = (collection.samples, histograms_to_npz(collection.histograms))
         assert expected in (None, got)
         expected = got
+
+
+def test_parts_end_where_it_is_asked_and_hold_every_id_once() -> None:
+    ids = [f"{n:03}" for n in range(100)]
+    parts = list(groups(reversed(ids), Convergence(first=16)))
+    assert [len(part) for part in parts] == [16, 16, 32, 36]
+    assert sorted(i for part in parts for i in part) == ids
+    assert max(parts[0]) < min(parts[1])
 
 
 def test_a_glitch_does_not_keep_calibration_from_stopping() -> None:
