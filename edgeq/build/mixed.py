@@ -1,4 +1,9 @@
-"""A refused INT8 model -> those with the ops that cost most kept float, the fewest first."""
+"""A refused INT8 model -> those with the ops that cost most kept float, the fewest first.
+
+INT16 activations (LiteRT's 16x8) are no step between: without XNNPACK, one thread, CONV_2D takes 47
+to 67 times its float time (1x1, 14x14x256: 14.3 ms against 0.28, INT8 0.08), DEPTHWISE_CONV_2D 24
+to 46, ADD 11, FULLY_CONNECTED 4 to 5; float is faster and more accurate.
+"""
 
 from __future__ import annotations
 

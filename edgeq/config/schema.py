@@ -138,7 +138,7 @@ class Build(Section):
     )
     method: Method = Field(default="auto", description="how clipping ranges are chosen")
     refine: Annotated[bool, Strict()] = Field(
-        default=True, description="correct the INT8 biases where that measures better"
+        default=True, description="refine biases, rounding and channels where that measures better"
     )
     mixed_precision: Annotated[bool, Strict()] = Field(
         default=True, description="where the gate refuses INT8, keep the costliest ops float"

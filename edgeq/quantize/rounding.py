@@ -9,7 +9,8 @@ goes into the bias afterwards.
 Measured behind bias correction, SQNR of the worst output on other samples: DeepLab +0.8 dB,
 MobileNet 0.25 +0.7, AD +0.6, ResNet-8 +0.6, UltraFace +0.2 to +0.7, KWS 0.0, VWW -0.1 to +0.4. Also
 moving the weights towards the float layer's output (least squares against what float reads) was
-tried: ResNet-8 -2.7 to +0.4 dB, by how much it was held back.
+tried: ResNet-8 -2.7 to +0.4 dB, by how much it was held back. So was clipping the weights where
+that lowers their squared error: of 21,369 channels of seven models none gains 20 %, the best 6 %.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ import pytest
 
 from edgeq.bundle import Bundle
 from edgeq.cli import building
+from edgeq.engines import latency
+from edgeq.engines.latency import Latency
 from edgeq.verify import VerifyOptions
 from tests import tiny
 from tests.quantize.sensitive import chain, dead_channel_samples
@@ -340,3 +342,16 @@ def _runs(pid: int) -> bool:
     except (ProcessLookupError, FileNotFoundError):
         return False
     return state != "Z"
+
+
+@pytest.mark.parametrize(("int8_ms", "says"), [(0.5, False), (2.0, True)])
+def test_a_person_is_told_where_int8_does_not_pay(
+    edgeq, quick, tmp_path, monkeypatch, int8_ms, says
+):
+    def measured(engines, inputs):
+        p50 = {"float": 1.0, "cpu-int8": int8_ms}
+        return [Latency(e.kind, p50[e.kind], p50[e.kind], p50[e.kind], 1) for e in engines]
+
+    monkeypatch.setattr(latency, "measure", measured)
+    ran = edgeq(*quick, "--out", tmp_path / "b")
+    assert ("INT8 is slower than float" in ran.out) is says
