@@ -34,8 +34,8 @@ order of reading; the first line of each says what goes in and what comes out.
                       base table cpu latency
     quantize/     float model + CalibrationTable -> INT8 model (.tflite)
                       choose noise shift convert equalize stretches refine rounding patches
-                      sensitivity prepare pooling pairs plan joins sharing ranges scheme affine
-                      compact
+                      sensitivity op_latency prepare pooling pairs plan joins sharing ranges
+                      scheme affine compact
     calibrate/    float model + samples -> CalibrationTable
                       collect convergence representative survey tapped twins gather thinning
                       binning screen histogram methods entropy table archive reuse

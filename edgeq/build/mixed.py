@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.engines.base import Engine
 from edgeq.quantize.convert import Quantized
+from edgeq.quantize.op_latency import op_latency
 from edgeq.quantize.sensitivity import OpNoise, float_ops_to_pass, op_noise
 from edgeq.samples.split import SampleSource
 from edgeq.tflite.model import Model
@@ -65,10 +66,11 @@ def mixed_models(
         return is_good
 
     chosen = float_ops_to_pass(ranking, passes)
+    int8 = search.make(frozenset()).model
     count = len(ranking) if chosen is None else len(chosen)
     while count < len(ranking):
         quantized = search.make(frozenset(op.index for op in ranking[:count]))
-        yield _explained(quantized, ranking[:count])
+        yield _explained(search, int8, quantized, ranking[:count])
         count *= 2
 
 
@@ -93,14 +95,21 @@ def is_clear(verdict: Verdict) -> bool:
     return verdict.passed and all(share >= verdict.thresholds.agreement for share in shares)
 
 
-def _explained(quantized: Quantized, kept_float: Sequence[OpNoise]) -> Quantized:
-    """Say of each op that was kept float what it costs."""
-    reasons = {
-        op.index: f"kept float: alone in INT8 it leaves an SQNR of {op.sqnr_db:.1f} dB"
-        for op in kept_float
-    }
+def _explained(
+    search: MixedSearch, int8: Model, quantized: Quantized, kept_float: Sequence[OpNoise]
+) -> Quantized:
+    """Say of each op that was kept float what INT8 would lose there, and what float costs."""
+    reasons = {op.index: _reason(search, int8, op) for op in kept_float}
     float_ops = tuple(
         dataclasses.replace(op, reason=reasons.get(op.index, op.reason))
         for op in quantized.float_ops
     )
     return dataclasses.replace(quantized, float_ops=float_ops)
+
+
+def _reason(search: MixedSearch, int8: Model, op: OpNoise) -> str:
+    lost = f"kept float: alone in INT8 it leaves an SQNR of {op.sqnr_db:.1f} dB"
+    timed = op_latency(search.model, int8, op.index, threads=search.threads)
+    if timed is None:
+        return lost
+    return f"{lost}; it takes {timed.float_ms:.3f} ms in float, {timed.int8_ms:.3f} ms in INT8"
