@@ -118,8 +118,8 @@ def _coarse(layer: LayerExplanation, tensor: TensorExplanation | None) -> tuple[
             "equalization, or keeping it float, would help"
         )
     return "rounding", (
-        f"it is rounded to {LEVELS} levels and that is most of its error; only keeping it float, "
-        "or 16-bit activations, would help"
+        f"it is rounded to {LEVELS} levels and that is most of its error; only keeping it "
+        "float would help"
     )
 
 
