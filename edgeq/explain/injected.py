@@ -69,12 +69,11 @@ class Injection:
         shapes = {t: error.shape for t, error in errors if t not in self._model.inputs}
         made, self._added = injectable(self._model, shapes)
         self._runner = Runner(made.to_bytes(), threads=self._threads)
-        self._zeros = {t: np.zeros(shape, np.float32) for t, shape in shapes.items()}
+        largest = max((error.size for _, error in errors), default=0)
+        zeros = np.zeros(largest, np.float32)  # one for all: they are read only
+        self._zeros = {t: zeros[: error.size].reshape(error.shape) for t, error in errors}
         self._parts = np.zeros(len(errors))
-        size = max(1, sum(error.size for _, error in errors))
-        self._left = self._at_once = max(SIGNED_VALUES // size, LEAST_RUNS)
-        if MAX_VALUES // size >= len(errors):
-            self._left, self._at_once = MAX_VALUES // size, len(errors)
+        self._left, self._at_once = _runs(errors)
 
     def _run(
         self, inputs: Inputs, weighted: Sequence[tuple[float, tuple[int, Array]]]
@@ -107,6 +106,20 @@ class Injection:
         """Free the interpreter."""
         if self._runner is not None:
             self._runner.close()
+
+
+def most_inputs(errors: Errors) -> int:
+    """Return how many inputs with errors of this size an injection takes."""
+    left, at_once = _runs(errors)
+    return left // max(at_once, 1)
+
+
+def _runs(errors: Errors) -> tuple[int, int]:
+    """Return how many runs there are in all, and for one input."""
+    size = max(1, sum(error.size for _, error in errors))
+    if MAX_VALUES // size >= len(errors):
+        return MAX_VALUES // size, len(errors)
+    return (max(SIGNED_VALUES // size, LEAST_RUNS),) * 2
 
 
 def parts(weights: Array, moved: Array) -> Array:

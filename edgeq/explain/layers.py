@@ -13,7 +13,7 @@ from edgeq.calibrate.table import CalibrationTable
 from edgeq.explain.comparison import COPIES, Comparison, Range, Scale
 from edgeq.explain.explanation import LayerExplanation
 from edgeq.explain.forced import forced
-from edgeq.explain.injected import Injection
+from edgeq.explain.injected import Errors, Injection, most_inputs
 from edgeq.explain.twins import float_sources, twin_of
 from edgeq.explain.weights import weight_spreads
 from edgeq.quantize.affine import dequantize_values, representable
@@ -44,13 +44,15 @@ def explain_layers(
     sources = float_sources(model, int8)
     scales = _scales(model, int8, table, sources)
     compared = {tensor: Comparison(scales[tensor]) for _, tensor in _written(int8, sources)}
-    with contextlib.ExitStack() as opened:
-        measured = opened.enter_context(
-            contextlib.closing(_Measured(model, int8, sources, threads))
-        )
-        injection = opened.enter_context(contextlib.closing(Injection(model, threads)))
+    seen: list[tuple[Inputs, Errors]] = []
+    with contextlib.closing(_Measured(model, int8, sources, threads)) as measured:
         for given in inputs:
-            injection.add(given, measured.compare(given, compared))
+            errors = measured.compare(given, compared)
+            if len(seen) < most_inputs(errors):  # they are as large as all activations
+                seen.append((given, errors))
+    with contextlib.closing(Injection(model, threads)) as injection:
+        for given, errors in seen:
+            injection.add(given, errors)
         shares = injection.shares()
     names, spreads = model.names(), weight_spreads(model)
     layers = []
@@ -104,7 +106,8 @@ class _Shown:
         self._chosen = chosen
 
     def run(self, inputs: Inputs) -> Values:
-        return dict(zip(self._chosen, self._runner.run(inputs).values(), strict=True))
+        """Return views: they must be gone before the next run."""
+        return dict(zip(self._chosen, self._runner.run_in_place(inputs), strict=True))
 
     def close(self) -> None:
         self._runner.close()
@@ -123,9 +126,7 @@ class _Measured:
         self._forced: _Shown | None = None  # it needs to know real shapes
         self._fed: dict[str, int] = {}
 
-    def compare(
-        self, inputs: Inputs, compared: Mapping[int, Comparison]
-    ) -> list[tuple[int, Array]]:
+    def compare(self, inputs: Inputs, compared: Mapping[int, Comparison]) -> Errors:
         """Run one input through all three, add what they show, and return each op's own error."""
         expected = self._float.run(inputs) | _given(self._model, inputs)
         levels = self._quantized.run(inputs)

@@ -28,6 +28,7 @@ from edgeq.tflite.model import Quantization
 Array = npt.NDArray[Any]
 
 DAMPING = 0.05  # of the mean input energy; 0.003 to 0.1 differ by less than 0.5 dB
+PRECISE_COLUMNS = 512  # more are factored in float32: half the memory, and damped well enough
 BLOCK = 64  # columns between two updates of all columns to come
 
 
@@ -118,9 +119,8 @@ def _moments(rows: Array) -> Array:
     values = rows.astype(np.float32)
     values -= values.mean(axis=1, keepdims=True)
     products: Array = values.transpose(0, 2, 1) @ values
-    products = products.astype(np.float64)
     products /= max(rows.shape[1], 1)
-    return products
+    return products if products.shape[1] > PRECISE_COLUMNS else products.astype(np.float64)
 
 
 def compensated(weights: Array, moments: Array, scales: Array) -> Array:
@@ -131,13 +131,12 @@ def compensated(weights: Array, moments: Array, scales: Array) -> Array:
         moments: second moments of what they are multiplied with  # [groups, K, K].
         scales: of a level  # [groups, out].
     """
-    columns = weights.shape[2]
     energy = np.einsum("gkk->gk", moments)
     order = np.argsort(-energy, axis=1, kind="stable")
     damping = DAMPING * energy.mean(axis=1) + np.finfo(np.float32).tiny
-    damped = moments + damping[:, None, None] * np.eye(columns)
-    damped = np.take_along_axis(damped, order[:, :, None], axis=1)
-    damped = np.take_along_axis(damped, order[:, None, :], axis=2)
+    damped = np.stack([m[np.ix_(o, o)] for m, o in zip(moments, order, strict=True)])
+    diagonal = np.arange(moments.shape[1])
+    damped[:, diagonal, diagonal] += damping[:, None].astype(damped.dtype)
     targets = np.take_along_axis(weights / scales[:, :, None], order[:, None, :], axis=2)
     levels = _rounded(targets.astype(np.float64), _feedback(damped))
     result = np.empty_like(levels)
@@ -151,9 +150,8 @@ def _feedback(moments: Array) -> Array:
     The unit triangle of moments = A D A^T, A upper triangular: the form of Chee et al. 2023 (QuIP,
     theorem 6), which equals GPTQ's factor of the inverse at a fifth of its cost.
     """
-    flipped = np.linalg.cholesky(moments[:, ::-1, ::-1])
-    triangle = flipped[:, ::-1, ::-1]
-    unit: Array = triangle / np.einsum("gkk->gk", triangle)[:, None, :]
+    unit: Array = np.linalg.cholesky(moments[:, ::-1, ::-1])[:, ::-1, ::-1]
+    unit /= np.einsum("gkk->gk", unit)[:, None, :].copy()
     return unit
 
 
