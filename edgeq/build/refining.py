@@ -19,7 +19,7 @@ from edgeq.quantize.equalize import equalize
 
 EQUALIZATION = "equalization"
 OF_LAYERS = ((BIAS_CORRECTION,), (BIAS_CORRECTION, ROUNDING))  # tried in this order
-EQUALIZED_ON = 32  # samples; 64 give the same factors within the noise of the choice
+EQUALIZED_ON = 32  # samples: some of what they show is held in memory
 
 
 def refined(work: Work, made: Made) -> Made:
