@@ -23,6 +23,7 @@ CONFIG = """\
 models_dir: {root}/models
 state_dir: {root}/state
 server: {{http_port: {port}, metrics_port: 0}}
+build: {{method: entropy, refine: false}}
 samples: {{minimum: 40, maximum: 400, capture_ratio: {capture_ratio}}}
 swap: {{instances: 2, probation: {{window_s: 1.0}}}}
 drift: {{policy: "off"}}
