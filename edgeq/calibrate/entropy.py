@@ -21,6 +21,7 @@ Array = npt.NDArray[Any]
 TWO_SIDED_LEVELS = 128  # levels of |x| when INT8 has to hold both signs
 ONE_SIDED_LEVELS = 256
 MAX_BINS = 2048
+AT_ONCE = 48  # candidates: 100 KB an array
 # Divergences this close are one minimum: far above the rounding of either way to compute them
 # (1e-13), far below any that matters (1e-4 between neighbouring candidates).
 TIE = 1e-10
@@ -100,12 +101,20 @@ def _divergences(counts: Array, candidates: Array, boundaries: Array) -> Array:
 
 
 def _levels(counts: Array, mass: Array, boundaries: Array) -> tuple[Array, Array]:
-    """log(S/N) of each candidate's last level, and the sum of S log(S/N) over its levels."""
+    """log(S/N) of each candidate's last level, and the sum of S log(S/N) over its levels.
+
+    A part of the candidates at a time: arrays of all of them are fresh pages from the kernel at
+    every step, 12 ms a search instead of 4 to 5.
+    """
     occupied = _prefix((counts > 0).astype(np.float64))
-    sums = np.diff(mass[boundaries], axis=1)
-    sizes = np.diff(occupied[boundaries], axis=1)
-    logs = np.log(np.where(sums > 0, sums, 1.0) / np.maximum(sizes, 1.0))
-    return logs[:, -1], np.einsum("ij,ij->i", sums, logs)
+    last, total = np.empty(len(boundaries)), np.empty(len(boundaries))
+    for start in range(0, len(boundaries), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        sums = np.diff(mass[boundaries[part]], axis=1)
+        sizes = np.diff(occupied[boundaries[part]], axis=1)
+        logs = np.log(np.where(sums > 0, sums, 1.0) / np.maximum(sizes, 1.0))
+        last[part], total[part] = logs[:, -1], np.einsum("ij,ij->i", sums, logs)
+    return last, total
 
 
 def _prefix(values: Array) -> Array:
