@@ -23,6 +23,7 @@ import numpy.typing as npt
 from edgeq.engines.base import Engine
 from edgeq.errors import CalibrationError
 from edgeq.samples.store import Sample
+from edgeq.tflite.logits import centered
 
 Array = npt.NDArray[Any]
 Infer = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -195,22 +196,15 @@ def rank(
     }
     count = 0
     for count, sample in enumerate(samples, 1):
-        expected = _centered(reference(sample.inputs), logits)
+        expected = centered(reference(sample.inputs), logits)
         for name, engine in candidates.items():
-            given = _centered(engine.infer(sample.inputs), logits)
+            given = centered(engine.infer(sample.inputs), logits)
             for comparison in distances[name]:
                 comparison.add(expected[comparison.name], given[comparison.name])
         if progress is not None:
             progress(count)
     worst = {n: min(c.fidelity().sqnr_db for c in several) for n, several in distances.items()}
     return {name: round(sqnr_db, 3) for name, sqnr_db in worst.items()} if count else {}
-
-
-def _centered(outputs: Mapping[str, Array], logits: Collection[str]) -> dict[str, Array]:
-    return {
-        name: values - values.mean(axis=-1, keepdims=True) if name in logits else values
-        for name, values in outputs.items()
-    }
 
 
 def _objections(output: OutputFidelity, options: VerifyOptions, samples: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.errors import EngineError
 from edgeq.quantize.convert import quantize
-from edgeq.tflite.logits import before_softmax
+from edgeq.tflite.logits import before_softmax, centered
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
 from edgeq.tflite.suppression import before_suppression
@@ -142,7 +142,7 @@ class NoiseMeter:
         """Return the outputs of every sample."""
         with contextlib.closing(Runner(model.to_bytes(), threads=self._threads)) as runner:
             return [
-                [_thinned(v) for v in _centered(runner.run(given), logits).values()]
+                [_thinned(v) for v in centered(runner.run(given), logits).values()]
                 for given in self._samples
             ]
 
@@ -158,15 +158,6 @@ def _shares(noises: Array, signals: Array) -> Array:
         shares = noises / signals[:, np.newaxis]
     known: Array = np.where(noises == 0.0, 0.0, np.where(np.isnan(shares), np.inf, shares))
     return known
-
-
-def _centered(outputs: Outputs, logits: Collection[str]) -> Outputs:
-    """Take from logits what all classes have in common: a softmax ignores it."""
-    with np.errstate(invalid="ignore"):  # an infinite logit leaves nothing to compare
-        return {
-            name: values - values.mean(axis=-1, keepdims=True) if name in logits else values
-            for name, values in outputs.items()
-        }
 
 
 def _thinned(values: Array) -> Array:

@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import heapq
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from edgeq.quantize.convert import quantize
 from edgeq.quantize.plan import make_plan
 from edgeq.quantize.prepare import prepare
 from edgeq.samples.store import Sample
-from edgeq.tflite.logits import before_softmax
+from edgeq.tflite.logits import before_softmax, centered
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
 from edgeq.tflite.suppression import before_suppression
@@ -76,7 +76,7 @@ def op_noise(
 
     def outputs(form: Model) -> Iterator[Outputs]:
         with contextlib.closing(Runner(form.to_bytes(), threads=threads)) as runner:
-            yield from (_centered(runner.run(given), logits) for given in inputs)
+            yield from (centered(runner.run(given), logits) for given in inputs)
 
     reference = list(outputs(opened))
     every = frozenset(range(len(opened.operators)))
@@ -134,15 +134,6 @@ def _renamed(table: CalibrationTable, old: list[str], new: list[str]) -> Calibra
     """Return the table for a copy of the model that gives some tensors other names."""
     rows = {n: table.tensors[o] for o, n in zip(old, new, strict=True) if o in table.tensors}
     return dataclasses.replace(table, tensors=rows)
-
-
-def _centered(outputs: Outputs, logits: Collection[str]) -> Outputs:
-    """Take from logits what all classes have in common: a softmax ignores it."""
-    with np.errstate(invalid="ignore"):  # an infinite logit leaves nothing to compare
-        return {
-            name: values - values.mean(axis=-1, keepdims=True) if name in logits else values
-            for name, values in outputs.items()
-        }
 
 
 def _noise(reference: Sequence[Outputs], given: Iterable[Outputs]) -> float:

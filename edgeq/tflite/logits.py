@@ -8,12 +8,15 @@ to 500 others in 32 %, the order by logits in 27 %; about their logits in 37 and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeq.tflite.model import Model, indices
+
+Array = npt.NDArray[Any]
 
 LOGITS_SUFFIX = "/logits"
 
@@ -30,6 +33,15 @@ def before_softmax(models: Sequence[Model]) -> tuple[list[Model], frozenset[str]
     if len(ends) != 1:
         return list(models), frozenset()
     return opened, frozenset(name for name in ends.pop() if name.endswith(LOGITS_SUFFIX))
+
+
+def centered(outputs: Mapping[str, Array], logits: Collection[str]) -> dict[str, Array]:
+    """Take from the outputs that are logits what all classes have in common: softmax ignores it."""
+    with np.errstate(invalid="ignore"):  # an infinite logit leaves nothing to compare
+        return {
+            name: values - values.mean(axis=-1, keepdims=True) if name in logits else values
+            for name, values in outputs.items()
+        }
 
 
 def _output_names(model: Model) -> list[str]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeq.quantize.convert import quantize
-from edgeq.tflite.logits import before_softmax
+from edgeq.tflite.logits import before_softmax, centered
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
 from tests import tiny
@@ -74,3 +74,15 @@ def test_logits_that_are_an_output_already_stay_one():
     (opened,), opened_names = before_softmax([g.finish(logits, scores)])
     assert opened_names == frozenset()
     assert [spec.name for spec in Runner(opened.to_bytes()).outputs] == ["logits", "scores"]
+
+
+def test_only_logits_lose_what_all_classes_share():
+    outputs = {"a/logits": np.array([[1.0, 3.0]]), "box": np.array([[1.0, 3.0]])}
+    found = centered(outputs, {"a/logits"})
+    np.testing.assert_array_equal(found["a/logits"], [[-1.0, 1.0]])
+    np.testing.assert_array_equal(found["box"], [[1.0, 3.0]])
+
+
+def test_an_infinite_logit_leaves_nothing_to_compare_and_warns_nobody():
+    values = np.array([[np.inf, 0.0]], np.float32)
+    assert np.isnan(centered({"y": values}, {"y"})["y"]).any()
