@@ -33,26 +33,29 @@ def first_form(work: Work) -> Made:
     collection, tables = _calibrated(work)
     work.stages.begin("quantize")
     first = next(iter(tables.values()))
+    quantized = quantized_form(work.model, first)
     plain = Made(
-        int8=quantized_form(work.model, first).model,
+        int8=quantized.model,
         source=work.model,
         ranges=first,
         calibration=first,
         collection=collection,
         method=first.method,
+        float_ops=quantized.float_ops,
         dropped=collection.dropped if collection else (),
     )
     _keep_forms(work, tables)
     chosen = _chosen(work, plain, tables) if len(tables) > 1 else None
-    table = chosen.table if chosen else first
-    quantized = quantized_form(work.model, table)
+    if chosen is None:
+        return plain
+    best = quantized_form(work.model, chosen.table)
     return replace(
-        plain.with_form(quantized.model, quantized.float_ops),
-        ranges=table,
-        calibration=table,
-        method=table.method,
-        candidates=chosen.scores if chosen else {},
-        trials=chosen.trials if chosen else (),
+        plain.with_form(best.model, best.float_ops),
+        ranges=chosen.table,
+        calibration=chosen.table,
+        method=chosen.table.method,
+        candidates=chosen.scores,
+        trials=chosen.trials,
     )
 
 
