@@ -1,0 +1,354 @@
+"""What an INT8 net is in integer arithmetic: values, and the nodes that compute them.
+
+A node says exactly what is computed, bit for bit, and nothing of how: `reference` evaluates it with
+numpy, the kernels compute the same. int8 values are NHWC; every accumulator is int32. The formulas
+are those of XNNPACK and of LiteRT's builtin kernels; each node names its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union
+
+import numpy as np
+import numpy.typing as npt
+
+Int8s = npt.NDArray[np.int8]
+Int32s = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Datatype = Literal["int8", "uint8", "int32", "float32"]
+Pair = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor between nodes, by its position in `Program.values`."""
+
+    name: str
+    shape: tuple[int, ...]
+    datatype: Datatype
+
+
+@dataclass(frozen=True, eq=False)
+class Requantization:
+    """An int32 accumulator of channel c -> int8, as XNNPACK's "fp32" requantization.
+
+    `rint(clamp(float32(acc + bias[c]) * scale[c], low - zero_point, high - zero_point))
+    + zero_point`, each step in float32, rint to even.
+    """
+
+    bias: Int32s  # [C]; -zero_point(x) * sum(weights) is folded in
+    scale: Floats  # [C]
+    zero_point: int
+    low: int  # of the int8 result: -128, or what a fused activation leaves
+    high: int
+
+
+@dataclass(frozen=True)
+class Addition:
+    """`clamp(((a * a_factor + b * b_factor + bias) >> shift) + zero_point, low, high)` in int32."""
+
+    a_factor: int
+    b_factor: int
+    bias: int  # rounding and both zero points folded in
+    shift: int
+    zero_point: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Epilogue:
+    """What happens to an accumulator before it is stored, in this order."""
+
+    requantization: Requantization
+    addition: Addition | None = None  # a: the requantized result, b: the value `other`
+    other: int | None = None  # of the result's shape
+    table: Int8s | None = None  # [256], by result + 128
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a kernel slides; positions outside x hold x's zero point (or are left out by pooling)."""
+
+    size: Pair
+    stride: Pair
+    dilation: Pair = (1, 1)
+    before: Pair = (0, 0)  # padding above, to the left
+    after: Pair = (0, 0)  # below, to the right
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """x [N, H, W, C] -> y [N, OH, OW, OC]."""
+
+    x: int
+    y: int
+    weights: Int8s  # [OC, KH, KW, C]
+    window: Window
+    zero_point: int  # of x
+    epilogue: Epilogue
+
+
+@dataclass(frozen=True, eq=False)
+class Depthwise:
+    """x [N, H, W, C] -> y [N, OH, OW, C * multiplier]; channel o reads channel o // multiplier."""
+
+    x: int
+    y: int
+    weights: Int8s  # [KH, KW, C * multiplier]
+    window: Window
+    zero_point: int
+    epilogue: Epilogue
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """x, seen as [rows, K] -> y, seen as [rows, O]."""
+
+    x: int
+    y: int
+    weights: Int8s  # [O, K]
+    zero_point: int
+    epilogue: Epilogue
+
+
+@dataclass(frozen=True, eq=False)
+class TransposedConvolution:
+    """x [N, H, W, C] scattered by the window's stride -> y [N, OH, OW, OC].
+
+    y[oh] gathers x[ih] * w[kh] wherever oh + before = ih * stride + kh. Padding contributes
+    nothing, so the zero point of x is subtracted from x and not folded into the bias.
+    """
+
+    x: int
+    y: int
+    weights: Int8s  # [OC, KH, KW, C]
+    window: Window
+    zero_point: int
+    epilogue: Epilogue
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixProduct:
+    """a [..., M, K] (or [..., K, M]) times b [..., K, N] (or [..., N, K]) -> y [..., M, N].
+
+    Leading dimensions broadcast. acc = sum((a - a_zero_point) * (b - b_zero_point)).
+    """
+
+    a: int
+    b: int
+    y: int
+    a_transposed: bool
+    b_transposed: bool
+    a_zero_point: int
+    b_zero_point: int
+    requantization: Requantization  # [1] each; bias 0
+
+
+@dataclass(frozen=True)
+class Sum:
+    """ADD and SUB of two values that broadcast to y's shape as numpy's do."""
+
+    a: int
+    b: int
+    y: int
+    addition: Addition
+
+
+@dataclass(frozen=True)
+class Product:
+    """`rint(clamp(float32((a - a_zero_point) * (b - b_zero_point)) * scale)) + zero_point`."""
+
+    a: int
+    b: int
+    y: int
+    a_zero_point: int
+    b_zero_point: int
+    scale: float  # a float32
+    zero_point: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """y = table[x + 128] (or table[x] where x is uint8): every unary op of one int8 value."""
+
+    x: int
+    y: int
+    table: npt.NDArray[Any]  # [256], of y's datatype
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelLookup:
+    """y = tables[c, x + 128], c the innermost index: PRELU."""
+
+    x: int
+    y: int
+    tables: Int8s  # [C, 256]
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """AVERAGE_POOL_2D and MAX_POOL_2D; padding is left out of both.
+
+    The average is the sum over the count of the inputs inside, divided in integers, half away
+    from zero.
+    """
+
+    kind: Literal["average", "maximum"]
+    x: int
+    y: int
+    window: Window
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Mean:
+    """x, seen as [outer, count, inner] -> y, seen as [outer, inner].
+
+    `rint(clamp(float32(sum(x) - count * zero_point(x)) * scale)) + zero_point`.
+    """
+
+    x: int
+    y: int
+    outer: int
+    count: int
+    inner: int
+    bias: int  # -count * zero_point of x
+    scale: float  # a float32
+    zero_point: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax:
+    """x, seen as [rows, depth] -> y alike, as LiteRT's table-driven int8 softmax."""
+
+    x: int
+    y: int
+    depth: int
+    table: Floats  # [256]: exp(-scale * beta * i), by maximum - x
+    scale: float  # of y
+    zero_point: int  # of y
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Along one dimension of y: index i of y reads index `i * step + start` of x's dimension.
+
+    `extent` is x's size there. An index outside [0, extent) gives the fill, or is reflected where
+    the node mirrors.
+    """
+
+    size: int  # how many indices of y are written
+    start: int = 0
+    step: int = 1
+    extent: int = 1
+    stride: int = 0  # elements of the dense x from one index to the next
+
+
+@dataclass(frozen=True)
+class Move:
+    """A copy of a strided, padded, permuted x into a dense or strided box of y; no arithmetic.
+
+    y's box has `axes[i].size` elements in dimension i, from `offset` on, `y_strides[i]` elements
+    apart in y seen as dense. SLICE, STRIDED_SLICE, SPLIT, PACK, CONCATENATION (one Move a part),
+    PAD, MIRROR_PAD, TRANSPOSE, SPACE_TO_DEPTH, DEPTH_TO_SPACE and their like.
+    """
+
+    x: int
+    y: int
+    axes: tuple[Axis, ...]
+    y_strides: tuple[int, ...]
+    offset: int = 0
+    fill: int = 0  # of an int8 value
+    mirror: Literal["", "reflect", "symmetric"] = ""
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """y is x under another shape."""
+
+    x: int
+    y: int
+
+
+@dataclass(frozen=True, eq=False)
+class NearestResize:
+    """y[n, h, w] = x[n, rows[h], columns[w]]."""
+
+    x: int
+    y: int
+    rows: Int32s  # [OH]
+    columns: Int32s  # [OW]
+
+
+@dataclass(frozen=True, eq=False)
+class BilinearResize:
+    """Weights of 11 bits, as XNNPACK: `reference` has the formula."""
+
+    x: int
+    y: int
+    rows: Int32s  # [OH, 2]: the upper of the two rows read, the lower one
+    columns: Int32s  # [OW, 2]
+    row_weights: Int32s  # [OH]: of the lower row, 0..2048
+    column_weights: Int32s  # [OW]: of the right column
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """float32 -> int8 (or uint8): `rint(x * inverse_scale)`, saturating, + zero_point."""
+
+    x: int
+    y: int
+    inverse_scale: float  # a float32
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Dequantize:
+    """int8 (or uint8) -> float32: `(x - zero_point) * scale`."""
+
+    x: int
+    y: int
+    scale: float  # a float32
+    zero_point: int
+
+
+Node = Union[  # noqa: UP007 - one a line
+    Convolution,
+    Depthwise,
+    Dense,
+    TransposedConvolution,
+    MatrixProduct,
+    Sum,
+    Product,
+    Lookup,
+    ChannelLookup,
+    Pooling,
+    Mean,
+    Softmax,
+    Move,
+    Reshape,
+    NearestResize,
+    BilinearResize,
+    Quantize,
+    Dequantize,
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Nodes in the order of computation. Several Moves may write parts of one value."""
+
+    values: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    constants: Mapping[int, npt.NDArray[Any]] = field(default_factory=dict)  # value -> its array
+    labels: tuple[str, ...] = ()  # of each node: the ops of the model it carries out
