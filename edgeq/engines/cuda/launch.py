@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,13 +28,37 @@ class View:
     """Where a value lies: `strides` in elements for each dimension of `shape`, the last one 1.
 
     A value's innermost rows may be padded, or lie in another value's (a part of a concatenation).
-    What lies between them is anything.
+    What lies between them is anything. The planner's views are uniform: one `pitch` from each
+    innermost row to the next, through all outer dimensions, so that [N, H, W, C] may be seen as
+    [N * H * W, C].
     """
 
     pointer: Pointer
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     itemsize: int = 1
+
+    @property
+    def pitch(self) -> int:
+        """Return the elements from one innermost row to the next."""
+        return self.strides[-2] if len(self.shape) > 1 else math.prod(self.shape)
+
+    @property
+    def is_dense(self) -> bool:
+        """Say whether nothing lies between the elements."""
+        rows = math.prod(self.shape[:-1])
+        return rows == 1 or self.pitch == self.shape[-1]
+
+    @classmethod
+    def of(
+        cls, pointer: Pointer, shape: tuple[int, ...], pitch: int | None = None, itemsize: int = 1
+    ) -> View:
+        """Return the uniform view with rows `pitch` elements apart; dense by default."""
+        strides = [1] * len(shape)
+        for dimension in range(len(shape) - 2, -1, -1):
+            inner = shape[dimension + 1] if dimension < len(shape) - 2 else 0
+            strides[dimension] = strides[dimension + 1] * inner if inner else pitch or shape[-1]
+        return cls(pointer, shape, tuple(strides), itemsize)
 
 
 @dataclass(frozen=True)
