@@ -1,0 +1,91 @@
+"""A node's Epilogue and where its result lies -> the macros and pointers of `eq_epilogue`.
+
+Every kernel with an int32 accumulator takes the four pointers bias, scale, other, table one after
+the other; one that the epilogue does not need repeats the bias and is not read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.engines.cuda.binding.packing import Pixels, padded
+from edgeq.engines.cuda.binding.site import Site
+from edgeq.engines.cuda.launch import Constant, Pointer
+from edgeq.engines.cuda.nodes import Addition, Epilogue, Requantization
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What an epilogue is, before its constants are placed."""
+
+    epilogue: Epilogue
+    y: Pixels
+    other: Pixels | None
+
+    @classmethod
+    def of(cls, site: Site, epilogue: Epilogue, y: int) -> Ending:
+        """Look up where the result and the residual value lie."""
+        other = None if epilogue.other is None else Pixels.of(site.view(epilogue.other))
+        return cls(epilogue, Pixels.of(site.view(y)), other)
+
+    @property
+    def alignment(self) -> int:
+        """Return the bytes, 1 to 16, that may be read and written at once at any pixel's start."""
+        return min(self.y.alignment, 16 if self.other is None else self.other.alignment)
+
+    @property
+    def read_bytes(self) -> int:
+        """Return what an epilogue reads beside the accumulators."""
+        return 8 * self.y.channels + (0 if self.other is None else self.other.bytes)
+
+    def constants(self) -> dict[str, Constant]:
+        """Return the macros of device.cuh's epilogue."""
+        requantization = self.epilogue.requantization
+        return {
+            "EPILOGUE": 1,
+            "TABLE": int(self.epilogue.table is not None),
+            "Y_PITCH": self.y.pitch,
+            "OTHER_PITCH": 0 if self.other is None else self.other.pitch,
+            **requantization_constants(requantization),
+            **_addition_constants(self.epilogue.addition),
+        }
+
+    def pointers(self, site: Site, channels: int = 0) -> tuple[Pointer, Pointer, Pointer, Pointer]:
+        """Place bias and scale, padded with zeros to so many channels, and the table."""
+        requantization = self.epilogue.requantization
+        channels = max(channels, len(requantization.bias))
+        bias = site.constant(padded(requantization.bias.astype(np.int32), channels))
+        scale = site.constant(padded(requantization.scale.astype(np.float32), channels))
+        table = self.epilogue.table
+        return (
+            bias,
+            scale,
+            bias if self.other is None else self.other.pointer,
+            bias if table is None else site.constant(table),
+        )
+
+
+def requantization_constants(requantization: Requantization) -> dict[str, Constant]:
+    """Return the macros of the int8 result."""
+    return {
+        "RESULT_ZERO_POINT": requantization.zero_point,
+        "RESULT_LOW": requantization.low,
+        "RESULT_HIGH": requantization.high,
+    }
+
+
+def _addition_constants(addition: Addition | None) -> dict[str, Constant]:
+    if addition is None:
+        return {"ADD": 0}
+    return {
+        "ADD": 1,
+        "ADD_A_FACTOR": addition.a_factor,
+        "ADD_B_FACTOR": addition.b_factor,
+        "ADD_BIAS": addition.bias,
+        "ADD_SHIFT": addition.shift,
+        "ADD_ZERO_POINT": addition.zero_point,
+        "ADD_LOW": addition.low,
+        "ADD_HIGH": addition.high,
+    }

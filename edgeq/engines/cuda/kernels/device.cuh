@@ -1,0 +1,200 @@
+// The device layer under every kernel: what differs between a GPU and the g++ emulation of one, and
+// the arithmetic that kernels share. A kernel's source is its constants (#define EQ_<NAME>), this
+// file and its template, in one text that includes nothing else; NVRTC and g++ compile the same.
+//
+// The emulator defines, under the same names, everything of the first part that a GPU provides.
+#ifdef EQ_EMULATED
+#include "emulator.h"
+#else
+
+typedef signed char i8;
+typedef unsigned char u8;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define EQ_DEV __device__ __forceinline__
+#define EQ_KERNEL(threads, blocks) extern "C" __global__ __launch_bounds__(threads, blocks)
+#define EQ_EXPORT(kernel)  // the emulator's launcher of it
+#define EQ_SMEM(name, bytes) __shared__ __align__(128) char name[bytes]
+#define EQ_DYNAMIC_SMEM(name) extern __shared__ __align__(128) char name[]
+
+// Loads of 16, 8, 4 bytes and 1 that no thread of the launch writes, and plain stores; each at a
+// multiple of its size.
+EQ_DEV int4 eq_ldg4(const void* p) { return __ldg((const int4*)p); }
+EQ_DEV int2 eq_ldg2(const void* p) { return __ldg((const int2*)p); }
+EQ_DEV int eq_ldg1(const void* p) { return __ldg((const int*)p); }
+EQ_DEV int eq_ldg_i8(const void* p) { return __ldg((const i8*)p); }
+EQ_DEV void eq_st4(void* p, int4 v) { *(int4*)p = v; }
+EQ_DEV void eq_st2(void* p, int2 v) { *(int2*)p = v; }
+EQ_DEV void eq_st1(void* p, int v) { *(int*)p = v; }
+
+// d = c + sum of the four products of signed bytes. The intrinsic is an unresolved extern under
+// NVRTC 11.8, hence the asm; before sm_61 (and on sm_62, silently) there is no such instruction.
+EQ_DEV int eq_dp4a(int a, int b, int c) {
+#if __CUDA_ARCH__ >= 610
+  int d;
+  asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+#else
+  c += (int)(i8)a * (int)(i8)b;
+  c += (int)(i8)(a >> 8) * (int)(i8)(b >> 8);
+  c += (int)(i8)(a >> 16) * (int)(i8)(b >> 16);
+  return c + (a >> 24) * (b >> 24);
+#endif
+}
+
+// Four bytes picked from the eight of a (0..3) and b (4..7), one a nibble of the selector.
+EQ_DEV u32 eq_prmt(u32 a, u32 b, u32 selector) { return __byte_perm(a, b, selector); }
+
+// Exchanges within a whole, converged warp.
+EQ_DEV int eq_shfl_xor(int v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
+EQ_DEV void eq_syncwarp() { __syncwarp(); }
+
+// Between blocks: an addition that returns the old value, and the fence before a flag.
+EQ_DEV int eq_atomic_add(int* p, int v) { return atomicAdd(p, v); }
+EQ_DEV void eq_threadfence() { __threadfence(); }
+// A load and a store that see what other blocks wrote (not through L1).
+EQ_DEV int eq_load_shared_by_blocks(const int* p) { return __ldcg(p); }
+EQ_DEV void eq_store_shared_by_blocks(int* p, int v) { __stcg(p, v); }
+
+EQ_DEV int eq_float_bits(float v) { return __float_as_int(v); }
+EQ_DEV float eq_bits_float(int v) { return __int_as_float(v); }
+
+#if __CUDA_ARCH__ >= 750
+EQ_DEV u32 eq_saddr(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+// Four 8x8 tiles of 16-bit elements (8x16 of bytes); lane l gives the row l % 8 of the tile l / 8
+// and receives 4 bytes of the row l / 4 of each.
+EQ_DEV void eq_ldmatrix_x4(u32 (&r)[4], const void* p) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(eq_saddr(p)));
+}
+
+// c[8x8] += a[8x16] * b[16x8], int8 -> int32.
+EQ_DEV void eq_mma_8816(int& c0, int& c1, u32 a, u32 b) {
+  asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};\n"
+               : "+r"(c0), "+r"(c1)
+               : "r"(a), "r"(b));
+}
+#endif
+
+#if __CUDA_ARCH__ >= 800
+// 16 bytes of global memory into shared, done at the wait for the group that it is committed in.
+EQ_DEV void eq_cp_async16(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(eq_saddr(to)), "l"(from));
+}
+EQ_DEV void eq_cp_commit() { asm volatile("cp.async.commit_group;\n" ::); }
+template <int Pending>
+EQ_DEV void eq_cp_wait() {
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(Pending));
+}
+
+// c[16x8] += a[16x32] * b[32x8], int8 -> int32.
+EQ_DEV void eq_mma_16832(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+#endif
+
+#if __CUDA_ARCH__ >= 720
+// c[16x16] += a[16x16] * b[16x16], int8 -> int32. What a lane holds of each is the hardware's own:
+// fragments are only loaded from shared memory (a by rows, b by columns, `pitch` bytes apart, both
+// at multiples of 16 bytes) and stored into it (c by rows, `pitch` ints apart).
+EQ_DEV void eq_wmma_load_a(u32 (&a)[2], const void* p, int pitch) {
+  asm volatile("wmma.load.a.sync.aligned.row.m16n16k16.s8 {%0,%1}, [%2], %3;\n"
+               : "=r"(a[0]), "=r"(a[1])
+               : "l"(p), "r"(pitch)
+               : "memory");
+}
+EQ_DEV void eq_wmma_load_b(u32 (&b)[2], const void* p, int pitch) {
+  asm volatile("wmma.load.b.sync.aligned.col.m16n16k16.s8 {%0,%1}, [%2], %3;\n"
+               : "=r"(b[0]), "=r"(b[1])
+               : "l"(p), "r"(pitch)
+               : "memory");
+}
+EQ_DEV void eq_wmma_mma(int (&c)[8], const u32 (&a)[2], const u32 (&b)[2]) {
+  asm volatile(
+      "wmma.mma.sync.aligned.row.col.m16n16k16.s32.s8.s8.s32 {%0,%1,%2,%3,%4,%5,%6,%7}, "
+      "{%8,%9}, {%10,%11}, {%0,%1,%2,%3,%4,%5,%6,%7};\n"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3]), "+r"(c[4]), "+r"(c[5]), "+r"(c[6]),
+        "+r"(c[7])
+      : "r"(a[0]), "r"(a[1]), "r"(b[0]), "r"(b[1]));
+}
+EQ_DEV void eq_wmma_store_c(int* p, const int (&c)[8], int pitch) {
+  asm volatile(
+      "wmma.store.d.sync.aligned.row.m16n16k16.s32 [%0], {%1,%2,%3,%4,%5,%6,%7,%8}, %9;\n" ::"l"(p),
+      "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]), "r"(c[4]), "r"(c[5]), "r"(c[6]), "r"(c[7]),
+      "r"(pitch)
+      : "memory");
+}
+#endif
+#endif  // EQ_EMULATED
+
+// ---- bytes ----
+
+EQ_DEV u32 eq_pack4(int a, int b, int c, int d) {
+  return (a & 255) | ((b & 255) << 8) | ((c & 255) << 16) | ((u32)d << 24);
+}
+template <int Index>
+EQ_DEV int eq_byte(u32 v) {
+  return (int)(i8)(v >> (8 * Index));
+}
+EQ_DEV int eq_splat4(int v) { return (int)((u32)(v & 255) * 0x01010101u); }
+EQ_DEV int4 eq_splat16(int v) {
+  int word = eq_splat4(v);
+  int4 all = {word, word, word, word};
+  return all;
+}
+
+// ---- arithmetic, bit for bit as XNNPACK's ----
+
+// rint of |v| < 2^22 to an int. The sum with 1.5 * 2^23 is rounded to even at its units, and its low
+// bits are the result: one addition at full rate for a conversion at a quarter of it.
+EQ_DEV int eq_rint(float v) { return eq_float_bits(__fadd_rn(v, 12582912.0f)) - 0x4B400000; }
+
+EQ_DEV int eq_requant(int acc, float scale, int zero_point, int low, int high) {
+  float v = __fmul_rn(__int2float_rn(acc), scale);
+  v = fminf(fmaxf(v, (float)(low - zero_point)), (float)(high - zero_point));
+  return eq_rint(v) + zero_point;
+}
+
+EQ_DEV int eq_clamp(int v, int low, int high) { return min(max(v, low), high); }
+
+#ifdef EQ_EPILOGUE
+// ---- the epilogue of every kernel with an int32 accumulator: binding/epilogue.py has its macros
+
+// acc holds the bias already; `other` is b of the residual addition, unused without EQ_ADD, `table`
+// unused without EQ_TABLE.
+EQ_DEV int eq_epilogue(int acc, float scale, int other, const i8* __restrict__ table) {
+  int v = eq_requant(acc, scale, EQ_RESULT_ZERO_POINT, EQ_RESULT_LOW, EQ_RESULT_HIGH);
+#if EQ_ADD
+  v = (v * EQ_ADD_A_FACTOR + other * EQ_ADD_B_FACTOR + EQ_ADD_BIAS) >> EQ_ADD_SHIFT;
+  v = eq_clamp(v + EQ_ADD_ZERO_POINT, EQ_ADD_LOW, EQ_ADD_HIGH);
+#endif
+#if EQ_TABLE
+  v = eq_ldg_i8(table + v + 128);
+#endif
+  return v;
+}
+
+// The plain end of an accumulator that one thread holds: pixel m, channel c. Pixels lie EQ_Y_PITCH
+// elements apart, those of the residual addition's other value EQ_OTHER_PITCH.
+EQ_DEV void eq_store_result(i8* __restrict__ y, int m, int c, int acc, const int* __restrict__ bias,
+                            const float* __restrict__ scale, const i8* __restrict__ other,
+                            const i8* __restrict__ table) {
+  int b = EQ_ADD ? eq_ldg_i8(other + m * EQ_OTHER_PITCH + c) : 0;
+  y[m * EQ_Y_PITCH + c] = (i8)eq_epilogue(acc + bias[c], scale[c], b, table);
+}
+
+// The epilogue of four channels that are read and written at once; bits of floats in scale.
+EQ_DEV u32 eq_epilogue4(int4 acc, int4 bias, int4 scale, u32 other, const i8* __restrict__ table) {
+  return eq_pack4(eq_epilogue(acc.x + bias.x, eq_bits_float(scale.x), eq_byte<0>(other), table),
+                  eq_epilogue(acc.y + bias.y, eq_bits_float(scale.y), eq_byte<1>(other), table),
+                  eq_epilogue(acc.z + bias.z, eq_bits_float(scale.z), eq_byte<2>(other), table),
+                  eq_epilogue(acc.w + bias.w, eq_bits_float(scale.w), eq_byte<3>(other), table));
+}
+#endif  // EQ_EPILOGUE
