@@ -30,13 +30,15 @@ class View:
     A value's innermost rows may be padded, or lie in another value's (a part of a concatenation).
     What lies between them is anything. The planner's views are uniform: one `pitch` from each
     innermost row to the next, through all outer dimensions, so that [N, H, W, C] may be seen as
-    [N * H * W, C].
+    [N * H * W, C]. Where the view owns its padding, nothing else lies between its rows, and a
+    kernel may write there what it likes.
     """
 
     pointer: Pointer
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     itemsize: int = 1
+    owns_padding: bool = False
 
     @property
     def pitch(self) -> int:
