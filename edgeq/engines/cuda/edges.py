@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from edgeq.engines.cuda.nodes import Epilogue, Node, Program
+from edgeq.engines.cuda.nodes import Axis, Epilogue, Move, Node, Program
 
 READ_FIELDS = ("x", "a", "b")
 NodeType = TypeVar("NodeType", bound=Node)
@@ -52,16 +53,24 @@ def with_nodes(
 ) -> Program:
     """Return the program with some nodes replaced in their places and others left out.
 
-    The label of a replaced node takes in the labels of those left out, in the program's order.
+    The label of the first replaced node takes in the labels of those left out, in their order.
     """
     gone = set(removed)
     kept = [p for p in range(len(program.nodes)) if p not in gone]
     labels = list(program.labels)
-    if labels and len(changed) == 1:
-        (place,) = changed
+    if labels and changed:
+        place = min(changed)
         labels[place] = " + ".join(labels[p] for p in sorted({place, *gone}))
     return replace(
         program,
         nodes=tuple(changed.get(p, program.nodes[p]) for p in kept),
         labels=tuple(labels[p] for p in kept) if labels else (),
     )
+
+
+def copying(program: Program, x: int, y: int) -> Move:
+    """Return the node that copies all of value `x` into `y`, of as many elements."""
+    shape = program.values[x].shape or (1,)
+    strides = tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))
+    axes = tuple(Axis(n, extent=n, stride=s) for n, s in zip(shape, strides, strict=True))
+    return Move(x, y, axes, strides)
