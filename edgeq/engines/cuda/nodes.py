@@ -227,7 +227,12 @@ class Mean:
 
 @dataclass(frozen=True, eq=False)
 class Softmax:
-    """x, seen as [rows, depth] -> y alike, as LiteRT's table-driven int8 softmax."""
+    """x, seen as [rows, depth] -> y alike, as LiteRT's table-driven int8 softmax.
+
+    With t[j] = table[maximum - x[j]], all in float32: `total` adds t[0], t[1], ... in that order,
+    then y[j] = round(t[j] * (1 / (total * scale))) + zero_point, a half away from zero (C's roundf:
+    adding 0.5 first would round 0.49999997 up), saturating.
+    """
 
     x: int
     y: int

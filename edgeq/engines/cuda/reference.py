@@ -255,8 +255,9 @@ def _softmax(node: Softmax, values: Values) -> Array:
     for position in range(node.depth):
         total = total + terms[:, position : position + 1]
     inverse = np.float32(1) / (total * np.float32(node.scale))
-    scaled: Array = np.floor(terms * inverse + np.float32(0.5)).astype(np.int32)
-    return scaled + node.zero_point
+    scaled = (terms * inverse).astype(np.float64)  # so that adding a half is exact
+    rounded: Array = np.floor(scaled + 0.5).astype(np.int32)
+    return rounded + node.zero_point
 
 
 # ---- places

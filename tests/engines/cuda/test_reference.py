@@ -215,5 +215,5 @@ def test_a_softmax_sums_from_the_first_to_the_last() -> None:
         for term in terms:
             total = FLOAT(total + term)
         inverse = FLOAT(1) / (total * FLOAT(1 / 256))
-        expected = [min(int(FLOAT(t * inverse) + FLOAT(0.5)) - 128, 127) for t in terms]
+        expected = [min(int(float(t * inverse) + 0.5) - 128, 127) for t in terms]
         assert result.tolist() == expected
