@@ -64,15 +64,26 @@ class _Finder:
         """Let y be x; or x be y, where y is an output and has a buffer of its own."""
         if node.y not in self.program.outputs:
             self._put(position, node.y, Alias(node.x, reshaped=True))
-        elif self._may_move(node.x):
+        elif self._lead(node.x):
             self._put(position, node.x, Alias(node.y, reshaped=True))
 
     def move(self, position: int, node: Move) -> None:
         """Let x lie in y where it is a part of it, or y in x where it is a slice."""
-        if (part := self._part(node)) is not None and self._may_move(node.x):
+        if (part := self._part(node)) is not None and self._lead(node.x):
             self._put(position, node.x, part)
         elif (slice_ := self._slice(node)) is not None and node.y not in self.program.outputs:
             self._put(position, node.y, slice_)
+
+    def _lead(self, value: int) -> bool:
+        """Turn a chain of reshapes round, so that `value` is what the others lie in."""
+        chain = self._chain(value)
+        movable = self._may_move(chain[-1])
+        if not movable or not all(self.inside[v].reshaped for v in chain[:-1]):
+            return False
+        turned = {o: Alias(i, reshaped=True) for i, o in zip(chain, chain[1:], strict=False)}
+        self.inside.pop(value, None)
+        self.inside.update(turned)
+        return True
 
     def _may_move(self, value: int) -> bool:
         return (
@@ -123,8 +134,8 @@ class _Finder:
     def _slice(self, node: Move) -> Alias | None:
         """Return where y lies inside x, if y is a box of channels or of outer rows of it."""
         x, y = self.program.values[node.x].shape, self.program.values[node.y].shape
-        if len(x) != len(y) or not x or node.mirror or node.offset:
-            return None
+        if x == y or len(x) != len(y) or not x or node.mirror or node.offset:
+            return None  # a copy of all of x is wanted for its padding
         strides = _dense_strides(x)
         if tuple(a.size for a in node.axes) != y or node.y_strides != _dense_strides(y):
             return None

@@ -148,11 +148,14 @@ def _view(
     itemsize = ITEMSIZE[program.values[value].datatype]
     alias = aliases.inside.get(value)
     if alias is None:
-        views[value] = View.of(offsets[value], shape, pitches[value], itemsize)
+        own = View.of(offsets[value], shape, pitches[value], itemsize)
+        views[value] = replace(own, owns_padding=True)
         return views[value]
     whole = _view(alias.whole, program, aliases, pitches, offsets, views)
     pitch = whole.pitch if whole.shape[-1:] == shape[-1:] or not alias.reshaped else shape[-1]
     start = (alias.rows * whole.pitch + alias.elements) * itemsize
     pointer = replace(whole.pointer, offset=whole.pointer.offset + start)
-    views[value] = View.of(pointer, shape, pitch, itemsize)
+    own = View.of(pointer, shape, pitch, itemsize)
+    whole_rows = alias.reshaped or shape[-1:] == whole.shape[-1:]
+    views[value] = replace(own, owns_padding=whole.owns_padding and whole_rows)
     return views[value]

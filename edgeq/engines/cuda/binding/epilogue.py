@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeq.engines.cuda.binding.packing import Pixels, padded
+from edgeq.engines.cuda.binding.packing import Pixels, padded, round_up
 from edgeq.engines.cuda.binding.site import Site
 from edgeq.engines.cuda.launch import Constant, Pointer
 from edgeq.engines.cuda.nodes import Addition, Epilogue, Requantization
@@ -31,9 +31,19 @@ class Ending:
         return cls(epilogue, Pixels.of(site.view(y)), other)
 
     @property
-    def alignment(self) -> int:
-        """Return the bytes, 1 to 16, that may be read and written at once at any pixel's start."""
-        return min(self.y.alignment, 16 if self.other is None else self.other.alignment)
+    def vector(self) -> int:
+        """Return how many channels, 1 to 16, may be read and written at once up to the last ones.
+
+        Padding is written where y owns it: `round_up(y.channels, vector)` channels are stored.
+        """
+        views = [self.y] if self.other is None else [self.y, self.other]
+        aligned = min(pixels.alignment for pixels in views)
+        return next(
+            width
+            for width in (16, 8, 4, 2, 1)
+            if aligned % width == 0
+            and all(pixels.has_room(round_up(self.y.channels, width)) for pixels in views)
+        )
 
     @property
     def read_bytes(self) -> int:

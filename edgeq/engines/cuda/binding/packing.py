@@ -26,6 +26,7 @@ class Pixels:
     w: int
     channels: int
     pitch: int
+    owns_padding: bool = False
 
     @classmethod
     def of(cls, view: View) -> Pixels:
@@ -37,7 +38,7 @@ class Pixels:
         if not 1 <= len(view.shape) <= 4:
             raise EngineError(f"a value has rank {len(view.shape)}; kernels take 1 to 4")
         n, h, w, channels = (1,) * (4 - len(view.shape)) + view.shape
-        result = cls(view.pointer, n, h, w, channels, view.pitch)
+        result = cls(view.pointer, n, h, w, channels, view.pitch, view.owns_padding)
         if result.count * view.pitch >= 2**31:
             spanned = result.count * view.pitch
             raise EngineError(f"a value spans {spanned} bytes; kernels reach 2147483647")
@@ -52,6 +53,10 @@ class Pixels:
     def alignment(self) -> int:
         """Return the bytes, at most 16, at a multiple of which every pixel begins."""
         return math.gcd(ALIGNMENT_BYTES, self.pointer.offset, self.pitch if self.count > 1 else 0)
+
+    def has_room(self, channels: int) -> bool:
+        """Say whether so many channels of every pixel may be read: the rest lies before the next."""
+        return channels <= max(self.channels, self.pitch if self.owns_padding else 0)
 
     @property
     def bytes(self) -> int:

@@ -80,9 +80,15 @@ EQ_DEV void eq_mma_8816(int& c0, int& c1, u32 a, u32 b) {
 #endif
 
 #if __CUDA_ARCH__ >= 800
-// 16 bytes of global memory into shared, done at the wait for the group that it is committed in.
-EQ_DEV void eq_cp_async16(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(eq_saddr(to)), "l"(from));
+// 4, 8 or 16 bytes of global memory into shared, done at the wait for the group that they are
+// committed in; both at a multiple of their size. 16 bytes pass L1 by.
+template <int Bytes>
+EQ_DEV void eq_cp_async(void* to, const void* from) {
+  if (Bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(eq_saddr(to)), "l"(from));
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;\n" ::"r"(eq_saddr(to)), "l"(from),
+                 "n"(Bytes));
 }
 EQ_DEV void eq_cp_commit() { asm volatile("cp.async.commit_group;\n" ::); }
 template <int Pending>
@@ -167,10 +173,14 @@ EQ_DEV int eq_clamp(int v, int low, int high) { return min(max(v, low), high); }
 #ifdef EQ_EPILOGUE
 // ---- the epilogue of every kernel with an int32 accumulator: binding/epilogue.py has its macros
 
-// acc holds the bias already; `other` is b of the residual addition, unused without EQ_ADD, `table`
-// unused without EQ_TABLE.
-EQ_DEV int eq_epilogue(int acc, float scale, int other, const i8* __restrict__ table) {
-  int v = eq_requant(acc, scale, EQ_RESULT_ZERO_POINT, EQ_RESULT_LOW, EQ_RESULT_HIGH);
+// Its first half; acc holds the bias already.
+EQ_DEV int eq_result(int acc, float scale) {
+  return eq_requant(acc, scale, EQ_RESULT_ZERO_POINT, EQ_RESULT_LOW, EQ_RESULT_HIGH);
+}
+
+// Its second half: `other` is b of the residual addition, unused without EQ_ADD, `table` unused
+// without EQ_TABLE.
+EQ_DEV int eq_finish(int v, int other, const i8* __restrict__ table) {
 #if EQ_ADD
   v = (v * EQ_ADD_A_FACTOR + other * EQ_ADD_B_FACTOR + EQ_ADD_BIAS) >> EQ_ADD_SHIFT;
   v = eq_clamp(v + EQ_ADD_ZERO_POINT, EQ_ADD_LOW, EQ_ADD_HIGH);
@@ -179,6 +189,16 @@ EQ_DEV int eq_epilogue(int acc, float scale, int other, const i8* __restrict__ t
   v = eq_ldg_i8(table + v + 128);
 #endif
   return v;
+}
+EQ_DEV u32 eq_finish4(u32 v, u32 other, const i8* __restrict__ table) {
+  return eq_pack4(eq_finish(eq_byte<0>(v), eq_byte<0>(other), table),
+                  eq_finish(eq_byte<1>(v), eq_byte<1>(other), table),
+                  eq_finish(eq_byte<2>(v), eq_byte<2>(other), table),
+                  eq_finish(eq_byte<3>(v), eq_byte<3>(other), table));
+}
+
+EQ_DEV int eq_epilogue(int acc, float scale, int other, const i8* __restrict__ table) {
+  return eq_finish(eq_result(acc, scale), other, table);
 }
 
 // The plain end of an accumulator that one thread holds: pixel m, channel c. Pixels lie EQ_Y_PITCH
@@ -198,3 +218,73 @@ EQ_DEV u32 eq_epilogue4(int4 acc, int4 bias, int4 scale, u32 other, const i8* __
                   eq_epilogue(acc.w + bias.w, eq_bits_float(scale.w), eq_byte<3>(other), table));
 }
 #endif  // EQ_EPILOGUE
+
+// ---- kernels that work value by value: 1, 4, 8 or 16 bytes at once, places in nests of loops ----
+
+EQ_DEV void eq_load_words(u32 (&words)[1], const void* p) { words[0] = eq_ldg1(p); }
+EQ_DEV void eq_load_words(u32 (&words)[2], const void* p) {
+  const int2 v = eq_ldg2(p);
+  words[0] = v.x, words[1] = v.y;
+}
+EQ_DEV void eq_load_words(u32 (&words)[4], const void* p) {
+  const int4 v = eq_ldg4(p);
+  words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
+}
+EQ_DEV void eq_store_words(void* p, const u32 (&words)[1]) { eq_st1(p, words[0]); }
+EQ_DEV void eq_store_words(void* p, const u32 (&words)[2]) {
+  const int2 v = {(int)words[0], (int)words[1]};
+  eq_st2(p, v);
+}
+EQ_DEV void eq_store_words(void* p, const u32 (&words)[4]) {
+  const int4 v = {(int)words[0], (int)words[1], (int)words[2], (int)words[3]};
+  eq_st4(p, v);
+}
+
+// Width bytes, i8 or u8, at a multiple of Width: widened to ints, and their low bytes stored.
+template <typename Byte>
+EQ_DEV void eq_load(int (&v)[1], const Byte* p) {
+  v[0] = (Byte)eq_ldg_i8(p);
+}
+template <typename Byte, int Width>
+EQ_DEV void eq_load(int (&v)[Width], const Byte* p) {
+  u32 words[Width / 4];
+  eq_load_words(words, p);
+#pragma unroll
+  for (int i = 0; i < Width; i++) v[i] = (Byte)(words[i / 4] >> (8 * (i % 4)));
+}
+template <typename Byte>
+EQ_DEV void eq_store(Byte* p, const int (&v)[1]) {
+  *p = (Byte)v[0];
+}
+template <typename Byte, int Width>
+EQ_DEV void eq_store(Byte* p, const int (&v)[Width]) {
+  u32 words[Width / 4];
+#pragma unroll
+  for (int i = 0; i < Width; i += 4) words[i / 4] = eq_pack4(v[i], v[i + 1], v[i + 2], v[i + 3]);
+  eq_store_words(p, words);
+}
+
+// An operand of a broadcast: one byte for all where it does not move along the innermost loop.
+template <bool Spread, typename Byte, int Width>
+EQ_DEV void eq_load_operand(int (&v)[Width], const Byte* p) {
+  if (Spread) {
+    const int one = (Byte)eq_ldg_i8(p);
+#pragma unroll
+    for (int i = 0; i < Width; i++) v[i] = one;
+  } else {
+    eq_load(v, p);
+  }
+}
+
+// Where turn `index` of a nest of loops is, outermost first, in elements of a value that these loops
+// walk by these strides. Both lists are known at compile time.
+template <int Rank>
+EQ_DEV int eq_offset(int index, const int (&sizes)[Rank], const int (&strides)[Rank]) {
+  int offset = 0;
+#pragma unroll
+  for (int loop = Rank - 1; loop > 0; loop--) {
+    offset += index % sizes[loop] * strides[loop];
+    index /= sizes[loop];
+  }
+  return offset + index * strides[0];
+}
