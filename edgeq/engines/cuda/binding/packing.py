@@ -55,7 +55,7 @@ class Pixels:
         return math.gcd(ALIGNMENT_BYTES, self.pointer.offset, self.pitch if self.count > 1 else 0)
 
     def has_room(self, channels: int) -> bool:
-        """Say whether so many channels of every pixel may be read: the rest lies before the next."""
+        """Say whether so many channels of every pixel may be read without leaving the view."""
         return channels <= max(self.channels, self.pitch if self.owns_padding else 0)
 
     @property
