@@ -1,0 +1,164 @@
+"""A rendered kernel -> a library that g++ makes of it, run in a child process on the CPU."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+RUNTIME = ("runtime.cpp", "collectives.cpp", "faults.cpp")
+CHECKED = "bounds,alignment,shift-exponent,integer-divide-by-zero,float-cast-overflow"
+KERNEL_OPTIONS = (
+    "-x",
+    "c++",
+    "-std=c++17",
+    "-shared",
+    "-fPIC",
+    "-O1",
+    "-w",
+    "-DEQ_EMULATED",
+    f"-I{HERE}",
+    "-ffp-contract=off",  # no multiply-add where the kernel says multiply, then add
+    "-fwrapv",  # int32 wraps around, as on the device
+    "-fno-strict-aliasing",
+    "-fno-gnu-unique",
+    f"-fsanitize={CHECKED}",
+    "-fno-sanitize-recover=all",
+    "-nodefaultlibs",  # the runtime has the handlers of -fsanitize
+)
+
+
+class EmulatorFault(AssertionError):
+    """A kernel did what no kernel may: a wild address, a deadlock, a race for a barrier."""
+
+
+class Runner:
+    """One child process; after a fault it is gone."""
+
+    def __init__(self, program: Path) -> None:
+        self._process = subprocess.Popen(
+            [program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+
+    def command(self, *words: object) -> str:
+        """Return the answer to a command, without its 'ok'."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        try:
+            self._process.stdin.write(" ".join(map(str, words)) + "\n")
+            answer = self._process.stdout.readline().strip()
+        except BrokenPipeError:
+            answer = ""
+        if answer.startswith("ok"):
+            return answer[3:]
+        said = answer or self._process.stderr.read().strip()
+        if not answer:
+            status = self._process.wait()
+            said = said or f"the emulator ended with status {status}"
+            self.close()
+        raise EmulatorFault(said)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None and not pipe.closed:
+                pipe.close()
+        self._process.wait()
+
+
+class Emulator:
+    """Compiles kernels, each once, and keeps idle runners."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._idle: list[Runner] = []
+        self.runtime = self._build_runtime()
+        self._program = self._build_runner()
+
+    def library(self, source: str) -> Path:
+        """Compile a rendered source."""
+        path = self.folder / f"{hashlib.sha256(source.encode()).hexdigest()[:24]}.so"
+        if not path.exists():
+            text = path.with_suffix(".cu")
+            text.write_text(source)
+            _compile([*KERNEL_OPTIONS, text, "-o", path])
+        return path
+
+    def runner(self) -> Runner:
+        """Take an idle child process, or start one."""
+        while self._idle:
+            runner = self._idle.pop()
+            if runner.is_alive:
+                return runner
+            runner.close()
+        return Runner(self._program)
+
+    def give_back(self, runner: Runner) -> None:
+        self._idle.append(runner)
+
+    def close(self) -> None:
+        for runner in self._idle:
+            runner.close()
+        self._idle.clear()
+
+    def _build_runtime(self) -> Path:
+        path = self.folder / "libemulator.so"
+        sources = [HERE / name for name in RUNTIME]
+        _compile(["-std=c++17", "-O2", "-fPIC", "-shared", *sources, "-o", path])
+        return path
+
+    def _build_runner(self) -> Path:
+        path = self.folder / "runner"
+        link = [f"-L{self.folder}", "-lemulator", f"-Wl,-rpath,{self.folder}", "-ldl"]
+        _compile(["-std=c++17", "-O1", HERE / "runner.cpp", "-o", path, *link])
+        return path
+
+
+@functools.cache
+def emulator() -> Emulator:
+    """Return the session's emulator; skips the test where there is no g++."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++ to emulate kernels; it is not installed")
+    if platform.machine() not in ("x86_64", "aarch64"):
+        pytest.skip(f"the emulator switches stacks on x86-64 and aarch64, not {platform.machine()}")
+    folder = tempfile.mkdtemp(prefix="edgeq-emulator-")
+    result = Emulator(Path(folder))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(result.close)
+    return result
+
+
+def with_source_line(message: str, source: str) -> str:
+    """Add the text of the line that a message names."""
+    found = re.search(r"in line (\d+)", message)
+    lines = source.splitlines()
+    if found is None or not 0 < int(found[1]) <= len(lines):
+        return message
+    return f"{message}\n    {lines[int(found[1]) - 1].strip()}"
+
+
+def _compile(arguments: Sequence[object]) -> None:
+    done = subprocess.run(
+        ["g++", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise EmulatorFault(f"g++ refuses the source:\n{done.stderr[:4000]}")
