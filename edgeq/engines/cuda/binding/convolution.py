@@ -1,0 +1,32 @@
+"""A Convolution and where its values lie -> the kernels that can carry it out, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgeq.engines.cuda.binding.convolution_direct import direct
+from edgeq.engines.cuda.binding.convolution_problem import Problem
+from edgeq.engines.cuda.binding.site import Choice, Site
+from edgeq.engines.cuda.nodes import Convolution, Dense
+
+
+def choices(node: Convolution, site: Site) -> tuple[Choice, ...]:
+    """Return every way that the target and the views allow, best first by estimate.
+
+    Raises:
+        EngineError: a value is too large for any kernel.
+    """
+    return _ordered(Problem.of(node, site))
+
+
+def as_convolution(node: Dense, site: Site) -> tuple[Choice, ...]:
+    """Return the ways to carry out a Dense of many rows: a convolution of 1 x 1 pixels."""
+    return _ordered(Problem.of(node, site))
+
+
+def _ordered(problem: Problem) -> tuple[Choice, ...]:
+    return tuple(sorted(_candidates(problem), key=lambda choice: choice.microseconds))
+
+
+def _candidates(problem: Problem) -> Iterator[Choice]:
+    yield direct(problem)

@@ -1,0 +1,32 @@
+"""A convolution -> the kernel that takes every one: `conv_direct`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeq.engines.cuda.binding.convolution_problem import Problem
+from edgeq.engines.cuda.binding.estimate import microseconds
+from edgeq.engines.cuda.binding.site import Choice
+from edgeq.engines.cuda.launch import Launch
+
+THREADS = 128
+INSTRUCTIONS = 4  # of one product: two loads of a byte, a select, a multiply-add
+
+
+def direct(problem: Problem) -> Choice:
+    """Return the naive kernel."""
+    outputs = problem.y.count * problem.y.channels
+    depth = problem.weights.size // problem.y.channels
+    estimate = microseconds(
+        problem.site.target,
+        outputs,
+        INSTRUCTIONS * depth,
+        problem.work.read_bytes + problem.work.written_bytes,
+    )
+    return Choice("conv_direct", estimate, lambda: (_bind(problem, outputs),))
+
+
+def _bind(problem: Problem, outputs: int) -> Launch:
+    weights = problem.site.constant(np.moveaxis(problem.weights, 0, -1))
+    grid = (-(-outputs // THREADS), 1, 1)
+    return problem.launch("conv_direct", {}, THREADS, grid, (weights,))

@@ -1,0 +1,116 @@
+"""A Convolution, or a Dense as one, and where its values lie: what every binder starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeq.engines.cuda.binding.epilogue import Ending
+from edgeq.engines.cuda.binding.packing import Pixels, sorted_constants
+from edgeq.engines.cuda.binding.site import Site
+from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, Work
+from edgeq.engines.cuda.nodes import Convolution, Dense, Int8s, Window
+
+ONCE = Window(size=(1, 1), stride=(1, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """x [n, h, w, C] * weights [OC, KH, KW, C] -> the ending's y [n, OH, OW, OC]."""
+
+    site: Site
+    x: Pixels
+    weights: Int8s
+    window: Window
+    zero_point: int
+    ending: Ending
+    label: str
+
+    @classmethod
+    def of(cls, node: Convolution | Dense, site: Site) -> Problem:
+        """Look up where a node's values lie; a Dense is a convolution of 1 x 1 pixels.
+
+        Raises:
+            EngineError: a value is too large for the kernels' offsets.
+        """
+        weights, window = node.weights, ONCE
+        if isinstance(node, Convolution):
+            window = node.window
+        else:
+            weights = weights.reshape(weights.shape[0], 1, 1, weights.shape[1])
+        return cls(
+            site,
+            Pixels.of(site.view(node.x)),
+            weights,
+            window,
+            node.zero_point,
+            Ending.of(site, node.epilogue, node.y),
+            site.value(node.y).name,
+        )
+
+    @property
+    def y(self) -> Pixels:
+        """Return where the result lies."""
+        return self.ending.y
+
+    @property
+    def taps(self) -> int:
+        """Return the positions of the window."""
+        return self.window.size[0] * self.window.size[1]
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Say whether every pixel of y reads one pixel of x, never one outside."""
+        return self.taps == 1 and self.window.before == (0, 0) and self.window.after == (0, 0)
+
+    @property
+    def work(self) -> Work:
+        """Return what the arithmetic needs at least, whatever kernel does it."""
+        return Work(
+            self.y.count * self.weights.size,
+            self.x.bytes + self.weights.size + self.ending.read_bytes,
+            self.y.bytes,
+        )
+
+    def constants(self) -> dict[str, Constant]:
+        """Return the macros of shapes, window and epilogue that all kernels share."""
+        window = self.window
+        pairs = {
+            "STRIDE": window.stride,
+            "DILATION": window.dilation,
+            "BEFORE": window.before,
+        }
+        named = {
+            f"{name}_{axis}": pair["HW".index(axis)]
+            for name, pair in pairs.items()
+            for axis in "HW"
+        }
+        return {
+            **named,
+            **self.ending.constants(),
+            "KH": window.size[0],
+            "KW": window.size[1],
+            "X_H": self.x.h,
+            "X_W": self.x.w,
+            "X_C": self.x.channels,
+            "X_PITCH": self.x.pitch,
+            "Y_H": self.y.h,
+            "Y_W": self.y.w,
+            "Y_C": self.y.channels,
+            "PIXELS": self.y.count,
+            "ZERO_POINT": self.zero_point,
+        }
+
+    def launch(
+        self,
+        template: str,
+        constants: dict[str, Constant],
+        threads: int,
+        grid: tuple[int, int, int],
+        pointers: tuple[Pointer, ...],
+        padded_channels: int = 0,
+    ) -> Launch:
+        """Return the launch of a template on x, `pointers`, the epilogue's four, and y."""
+        kernel = Kernel(template, sorted_constants({**self.constants(), **constants}), threads)
+        ending = self.ending.pointers(self.site, padded_channels)
+        places = (self.x.pointer, *pointers, *ending, self.y.pointer)
+        return Launch(kernel, grid, places, self.label, self.work)
