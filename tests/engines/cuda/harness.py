@@ -155,7 +155,7 @@ def check_node(
     as they were, but for the padding that y's view owns. Seeds choose the order of threads.
     """
     default = PLACEMENTS[placement] if isinstance(placement, str) else placement
-    where = {index: default for index in (*operands(node), node.y)}
+    where = dict.fromkeys((*operands(node), node.y), default)
     where.update(placements or {})
     arrays = {index: np.asarray(arrays[index]) for index in operands(node)}
     expected = _expected(node, values, arrays)

@@ -58,6 +58,14 @@ class Region:
         return self.whole[self.start : self.start + self.size]
 
 
+Edit = Callable[[str], str]
+
+
+def unchanged(source: str) -> str:
+    """Return a kernel's source as it is."""
+    return source
+
+
 class Machine(Protocol):
     """What carries out launches."""
 
@@ -136,11 +144,18 @@ class _Mapped:
 
 
 class EmulatedMachine:
-    """Kernels compiled by g++, run in a child process; `seed` 0 is in order, others shuffle."""
+    """Kernels compiled by g++, run in a child process.
 
-    def __init__(self, contents: Contents, target: Target, seed: int = 0) -> None:
+    `seed` 0 runs threads in order, others shuffle them. `edit` changes a kernel's source: for
+    tests that break a kernel on purpose.
+    """
+
+    def __init__(
+        self, contents: Contents, target: Target, seed: int = 0, edit: Edit = unchanged
+    ) -> None:
         del target  # the emulator has what any target has
         self.seed = seed
+        self._edit = edit
         self._emulator: Emulator = emulator()
         self._runner: Runner = self._emulator.runner()
         self._files: list[int] = []
@@ -154,7 +169,7 @@ class EmulatedMachine:
         return self._memory.regions[space, index].contents
 
     def launch(self, launch: Launch) -> None:
-        source = render(launch.kernel)
+        source = self._edit(render(launch.kernel))
         library = self._emulator.library(source)
         given = [self._address(pointer) for pointer in launch.pointers]
         threads = (launch.kernel.threads, 1, 1)

@@ -36,6 +36,7 @@ KERNEL_OPTIONS = (
     "-fno-sanitize-recover=all",
     "-nodefaultlibs",  # the runtime has the handlers of -fsanitize
 )
+POISONED_LOCALS = "-ftrivial-auto-var-init=pattern"  # from GCC 12 on
 
 
 class EmulatorFault(AssertionError):
@@ -91,6 +92,7 @@ class Emulator:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._idle: list[Runner] = []
+        self._options = (*KERNEL_OPTIONS, *_poisoned_locals())
         self.runtime = self._build_runtime()
         self._program = self._build_runner()
 
@@ -100,7 +102,7 @@ class Emulator:
         if not path.exists():
             text = path.with_suffix(".cu")
             text.write_text(source)
-            _compile([*KERNEL_OPTIONS, text, "-o", path])
+            _compile([*self._options, text, "-o", path])
         return path
 
     def runner(self) -> Runner:
@@ -154,6 +156,11 @@ def with_source_line(message: str, source: str) -> str:
     if found is None or not 0 < int(found[1]) <= len(lines):
         return message
     return f"{message}\n    {lines[int(found[1]) - 1].strip()}"
+
+
+def _poisoned_locals() -> tuple[str, ...]:
+    said = subprocess.run(["g++", "-dumpversion"], capture_output=True, text=True, check=True)
+    return (POISONED_LOCALS,) if int(said.stdout.split(".")[0]) >= 12 else ()
 
 
 def _compile(arguments: Sequence[object]) -> None:
