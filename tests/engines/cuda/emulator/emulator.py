@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-RUNTIME = ("runtime.cpp", "collectives.cpp", "faults.cpp")
+RUNTIME = ("runtime.cpp", "switch.cpp", "collectives.cpp", "faults.cpp")
 CHECKED = "bounds,alignment,shift-exponent,integer-divide-by-zero,float-cast-overflow"
 KERNEL_OPTIONS = (
     "-x",

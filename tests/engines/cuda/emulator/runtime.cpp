@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "core.h"
+#include "switch.h"
 
 thread_local emulator::Thread* emulator::emulator_thread;
 thread_local emulator::Block* emulator::emulator_block;
@@ -109,57 +110,6 @@ u32 random_below(u32 limit) {
 
 }  // namespace
 
-// Saves the registers that a call keeps on this stack, its pointer in *from, and goes on at `to`.
-extern "C" void emulator_switch(void** from, void* to);
-#if defined(__x86_64__)
-const int SAVED_WORDS = 6, RETURN_WORD = 6, FRAME_WORDS = 8;
-asm(R"(
-.text
-.globl emulator_switch
-emulator_switch:
-  pushq %rbp; pushq %rbx; pushq %r12; pushq %r13; pushq %r14; pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15; popq %r14; popq %r13; popq %r12; popq %rbx; popq %rbp
-  ret
-)");
-#elif defined(__aarch64__)
-const int SAVED_WORDS = 20, RETURN_WORD = 11, FRAME_WORDS = 20;
-asm(R"(
-.text
-.globl emulator_switch
-emulator_switch:
-  sub sp, sp, #160
-  stp x19, x20, [sp]
-  stp x21, x22, [sp, #16]
-  stp x23, x24, [sp, #32]
-  stp x25, x26, [sp, #48]
-  stp x27, x28, [sp, #64]
-  stp x29, x30, [sp, #80]
-  stp d8, d9, [sp, #96]
-  stp d10, d11, [sp, #112]
-  stp d12, d13, [sp, #128]
-  stp d14, d15, [sp, #144]
-  mov x9, sp
-  str x9, [x0]
-  mov sp, x1
-  ldp x19, x20, [sp]
-  ldp x21, x22, [sp, #16]
-  ldp x23, x24, [sp, #32]
-  ldp x25, x26, [sp, #48]
-  ldp x27, x28, [sp, #64]
-  ldp x29, x30, [sp, #80]
-  ldp d8, d9, [sp, #96]
-  ldp d10, d11, [sp, #112]
-  ldp d12, d13, [sp, #128]
-  ldp d14, d15, [sp, #144]
-  add sp, sp, #160
-  ret
-)");
-#else
-#error "the emulator knows x86-64 and aarch64"
-#endif
-
 namespace {
 
 void yield() { emulator_switch(&fiber().stack_pointer, block().scheduler_stack); }
@@ -203,14 +153,6 @@ void thread_main() {
   abort();
 }
 
-void prepare_stack(RunningBlock& b, u32 number) {
-  void** top = (void**)(b.stacks.memory + STACK_BYTES * (number + 1) - 64);
-  memset(top - FRAME_WORDS, 0, 8 * FRAME_WORDS);
-  top -= FRAME_WORDS;
-  top[RETURN_WORD] = (void*)&thread_main;
-  b.fibers[number].stack_pointer = top;
-}
-
 void prepare_thread(RunningBlock& b, u32 number) {
   Fiber& f = b.fibers[number];
   f.done = false;
@@ -223,7 +165,7 @@ void prepare_thread(RunningBlock& b, u32 number) {
   f.warp = number / 32;
   emulator::Warp& warp = b.warps[f.warp];
   warp.size = ++warp.live;
-  prepare_stack(b, number);
+  f.stack_pointer = emulator_new_stack(b.stacks.memory + STACK_BYTES * (number + 1), thread_main);
 }
 
 void reserve_stacks(Stacks& stacks, size_t count) {
