@@ -33,7 +33,7 @@ def first_form(work: Work) -> Made:
     collection, tables = _calibrated(work)
     work.stages.begin("quantize")
     first = next(iter(tables.values()))
-    quantized = quantized_form(work.model, first)
+    quantized = quantized_form(work, work.model, first)
     plain = Made(
         int8=quantized.model,
         source=work.model,
@@ -48,7 +48,7 @@ def first_form(work: Work) -> Made:
     chosen = _chosen(work, plain, tables) if len(tables) > 1 else None
     if chosen is None:
         return plain
-    best = quantized_form(work.model, chosen.table)
+    best = quantized_form(work, work.model, chosen.table)
     return replace(
         plain.with_form(best.model, best.float_ops),
         ranges=chosen.table,
@@ -77,10 +77,13 @@ def _chosen(work: Work, plain: Made, tables: Mapping[str, CalibrationTable]) -> 
         return measured
 
     if not work.options.refine:
-        plainly = NoiseMeter(work.model, inputs, threads=threads)
+        every_kernel = work.every_kernel
+        plainly = NoiseMeter(work.model, inputs, threads=threads, every_kernel=every_kernel)
         return choose_ranges(tables, told(plainly.measure))
     correct_on = fit_inputs(work, plain, CORRECTED_ON)
-    meter = CorrectedMeter(work.model, inputs, correct_on, threads=threads)
+    meter = CorrectedMeter(
+        work.model, inputs, correct_on, threads=threads, every_kernel=work.every_kernel
+    )
     return choose_ranges(tables, told(meter.measure), near=lambda table: told(meter.near(table)))
 
 
@@ -90,7 +93,8 @@ def _keep_forms(work: Work, tables: Mapping[str, CalibrationTable]) -> None:
         return
     for method, table in tables.items():
         work.keep(f"calibration.{method}.json", table.to_json())
-        work.keep(f"int8.{method}.tflite", quantized_form(work.model, table).model.to_bytes())
+        form = quantized_form(work, work.model, table).model
+        work.keep(f"int8.{method}.tflite", form.to_bytes())
 
 
 def _calibrated(work: Work) -> tuple[Collection | None, dict[str, CalibrationTable]]:
@@ -125,13 +129,13 @@ def _calibrated(work: Work) -> tuple[Collection | None, dict[str, CalibrationTab
     return collection, {m: calibration_table(work.content, collection, m) for m in methods}
 
 
-def quantized_form(model: Model, table: CalibrationTable) -> Quantized:
+def quantized_form(work: Work, model: Model, table: CalibrationTable) -> Quantized:
     """Return the INT8 form of a float model.
 
     Raises:
         QuantizeError: none of its ops can be INT8.
     """
-    quantized = quantize(model, table)
+    quantized = quantize(model, table, every_kernel=work.every_kernel)
     if quantized.is_float:
         reasons = sorted({f"{op.name}: {op.reason}" for op in quantized.float_ops})
         raise QuantizeError(

@@ -112,6 +112,7 @@ def _mixed(work: Work, made: Made, reference: Engine, backend: Backend) -> Itera
         load=lambda int8, threads: backend.load(_opened(int8), threads),
         gate=options.verify,
         threads=options.threads,
+        every_kernel=work.every_kernel,
     )
     for found in mixed_models(search, work.stages.tick):
         yield made.with_form(found.model, found.float_ops)
@@ -127,7 +128,8 @@ def _with_float_ops(
     work: Work, made: Made, table: CalibrationTable, float_ops: frozenset[int]
 ) -> Quantized:
     """Return the model with these ops float, refined if the model without is."""
-    quantized = quantize(made.source, table, float_ops=float_ops)
+    every_kernel = work.every_kernel
+    quantized = quantize(made.source, table, float_ops=float_ops, every_kernel=every_kernel)
     form = refined_as(work, made.with_form(quantized.model, quantized.float_ops), made.refined)
     return quantized if form is None else Quantized(form, quantized.float_ops, quantized.int8_ops)
 

@@ -42,6 +42,7 @@ class MixedSearch:
     load: Callable[[bytes, int], Engine]
     gate: VerifyOptions
     threads: int = 1
+    every_kernel: bool = False  # as `quantize`
 
 
 def mixed_models(
@@ -55,7 +56,13 @@ def mixed_models(
     """
     if next(search.samples(), None) is None:  # they are gone
         return
-    ranking = op_noise(search.model, search.table, search.samples(), threads=search.threads)
+    ranking = op_noise(
+        search.model,
+        search.table,
+        search.samples(),
+        threads=search.threads,
+        every_kernel=search.every_kernel,
+    )
     tried = itertools.count(1)
 
     def passes(float_ops: frozenset[int]) -> bool:

@@ -74,7 +74,7 @@ def _equalized(work: Work, made: Made, refinements: tuple[str, ...]) -> Made | N
     convergence = work.options.convergence
     collection = collect(found.model, work.fit(), threads=threads, convergence=convergence)
     ranges = made.ranges.for_histograms(collection.samples, collection.histograms)
-    quantized = quantized_form(found.model, ranges)
+    quantized = quantized_form(work, found.model, ranges)
     plain = replace(
         made.with_form(quantized.model, quantized.float_ops),
         source=found.model,

@@ -37,6 +37,7 @@ class Work:
     stages: Stages
     keep: Keep | None = None
     calibration: Calibration | None = None  # made before: the samples are not calibrated on
+    every_kernel: bool = False  # INT8 where only the GPU is fast in it: as `quantize`
 
     def fit(self) -> Iterator[Sample]:
         """Yield the samples to calibrate on, in the parts after which that may stop."""

@@ -53,7 +53,11 @@ class Quantized:
 
 
 def quantize(
-    model: Model, table: CalibrationTable, *, float_ops: frozenset[int] = frozenset()
+    model: Model,
+    table: CalibrationTable,
+    *,
+    float_ops: frozenset[int] = frozenset(),
+    every_kernel: bool = False,
 ) -> Quantized:
     """Return the INT8 form of a float model; inputs and outputs stay as they are.
 
@@ -61,6 +65,8 @@ def quantize(
         model: the float model; it is not changed.
         table: a range per activation, by the names that `model.names()` gives.
         float_ops: positions of ops that must stay float.
+        every_kernel: INT8 also for ops that the CPU computes slower so: for an engine with
+            kernels of its own.
 
     Raises:
         QuantizeError: the model is quantized already, or keeps state.
@@ -73,7 +79,7 @@ def quantize(
     check_stateless(model)
     prepared = prepare(model)
     asked = {new for new, old in enumerate(prepared.positions) if old in float_ops}
-    plan = make_plan(prepared.model, table, asked, prepared.ranges)
+    plan = make_plan(prepared.model, table, asked, prepared.ranges, every_kernel=every_kernel)
     stays = tuple(
         FloatOp(prepared.positions[p], prepared.model.op_name(prepared.model.operators[p]), reason)
         for p, reason in sorted(plan.reasons.items())

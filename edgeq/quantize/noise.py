@@ -68,6 +68,7 @@ class NoiseMeter:
         *,
         source: Model | None = None,
         threads: int = 1,
+        every_kernel: bool = False,
     ) -> None:
         """Run the float model on the samples.
 
@@ -76,11 +77,13 @@ class NoiseMeter:
             samples: its inputs; at least one.
             source: what `measure` quantizes where that is not `model`; see `of_ranges`.
             threads: CPU threads of one inference.
+            every_kernel: as `quantize`.
 
         Raises:
             EngineError, InvalidRequestError: the model cannot be run on them.
         """
         self._samples, self._threads = samples, threads
+        self._every_kernel = every_kernel
         self._model = before_suppression(model)
         (opened,), logits = before_softmax([self._model])
         self._expected = self._answers(opened, logits)
@@ -119,7 +122,8 @@ class NoiseMeter:
 
         def measure(table: CalibrationTable) -> Noise:
             rows = {new: table.tensors[old] for old, new in names if old in table.tensors}
-            int8 = quantize(opened, replace(table, tensors=rows)).model
+            own = replace(table, tensors=rows)
+            int8 = quantize(opened, own, every_kernel=self._every_kernel).model
             return self._compared(int8, self._expected)
 
         return measure

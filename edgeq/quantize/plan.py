@@ -61,10 +61,13 @@ def make_plan(
     table: CalibrationTable,
     keep_float: Iterable[int],
     given: Mapping[int, Range] = NOTHING,
+    *,
+    every_kernel: bool = False,
 ) -> Plan:
     """Choose the INT8 ops and their parameters; `keep_float` are op positions in `model`.
 
-    Ranges that are `given` stand above the table's.
+    Ranges that are `given` stand above the table's. `every_kernel` takes those that are slow on
+    the CPU too.
 
     Dropping one op changes the scales its neighbours share, so that what they cost and what the
     kernels can express is asked again until nothing more drops out.
@@ -72,7 +75,7 @@ def make_plan(
     ranges = activation_ranges(model, table, given)
     reasons = dict.fromkeys(keep_float, "asked to stay float")
     apart: frozenset[Cut] = frozenset()
-    candidates = _candidates(model, ranges, reasons, table.tensors)
+    candidates = _candidates(model, ranges, reasons, table.tensors, every_kernel)
     while True:
         rules = {p: rule for p, rule in candidates.items() if p not in reasons}
         idle = _idle_movers(model, rules)
@@ -94,6 +97,7 @@ def _candidates(
     ranges: Mapping[int, Range],
     reasons: dict[int, str],
     calibrated: Collection[str],
+    every_kernel: bool,
 ) -> dict[int, Rule]:
     """Return the ops that have a rule and fit it; put the others that touch floats in `reasons`."""
     candidates = {}
@@ -108,6 +112,8 @@ def _candidates(
             reasons[position] = "it has no INT8 kernel"
         elif reason := _misfit(model, operator, rule, ranges, calibrated):
             reasons[position] = reason
+        elif not every_kernel and _is_slow(model, operator, rule):
+            reasons[position] = SLOW
         else:
             candidates[position] = rule
     return candidates
@@ -139,14 +145,13 @@ def _misfit(
         if name in calibrated:
             return f"tensor {name!r} holds a 'minus infinity', beside which INT8 has no levels"
         return f"no range was calibrated for tensor {name!r}"
-    if rule.reference_only and _is_large(model, outputs):
-        return SLOW
     return _weights_misfit(model, operator, rule.weights) if rule.weights else ""
 
 
-def _is_large(model: Model, tensors: Iterable[int]) -> bool:
+def _is_slow(model: Model, operator: Any, rule: Rule) -> bool:
     """True where a kernel's speed counts more than a conversion; free extents may be large."""
-    shapes = [indices(model.tensors[t].shapeSignature) or model.shape(t) for t in tensors]
+    outputs = indices(operator.outputs) if rule.reference_only else ()
+    shapes = [indices(model.tensors[t].shapeSignature) or model.shape(t) for t in outputs]
     return any(min(shape, default=1) < 0 or math.prod(shape) >= FEW_VALUES for shape in shapes)
 
 

@@ -55,7 +55,12 @@ class OpNoise:
 
 
 def op_noise(
-    model: Model, table: CalibrationTable, samples: Iterable[Sample], *, threads: int = 1
+    model: Model,
+    table: CalibrationTable,
+    samples: Iterable[Sample],
+    *,
+    threads: int = 1,
+    every_kernel: bool = False,
 ) -> tuple[OpNoise, ...]:
     """Return every op that computes in INT8 and what it costs alone, worst first.
 
@@ -68,8 +73,8 @@ def op_noise(
         CalibrationError: there is no sample to measure with.
     """
     prepared = prepare(model)
-    rules = make_plan(prepared.model, table, (), prepared.ranges).rules
-    computing = [position for position, rule in rules.items() if not rule.moves_only]
+    plan = make_plan(prepared.model, table, (), prepared.ranges, every_kernel=every_kernel)
+    computing = [position for position, rule in plan.rules.items() if not rule.moves_only]
     inputs = _chosen(samples, len(computing))
     (opened,), logits = before_softmax([before_suppression(prepared.model)])
     table = _renamed(table, prepared.model.names(), opened.names())
@@ -82,7 +87,8 @@ def op_noise(
     every = frozenset(range(len(opened.operators)))
     ranking = []
     for position in computing:
-        alone = quantize(opened, table, float_ops=every - {position}).model
+        others = every - {position}
+        alone = quantize(opened, table, float_ops=others, every_kernel=every_kernel).model
         noise = _noise(reference, outputs(alone))
         name = opened.op_name(opened.operators[position])
         ranking.append(OpNoise(prepared.positions[position], name, noise))

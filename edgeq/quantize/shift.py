@@ -46,6 +46,7 @@ class CorrectedMeter:
         correct_on: Sequence[Mapping[str, Array]],
         *,
         threads: int = 1,
+        every_kernel: bool = False,
     ) -> None:
         """Run the float model on the samples.
 
@@ -54,12 +55,14 @@ class CorrectedMeter:
             samples: what is measured on; at least one.
             correct_on: what biases are corrected by: CORRECTED_ON other samples, in a fixed order.
             threads: CPU threads of one inference.
+            every_kernel: as `quantize`.
 
         Raises:
             EngineError, InvalidRequestError: the model cannot be run on them.
         """
         self._model, self._correct_on, self._threads = model, correct_on, threads
-        self._meter = NoiseMeter(model, samples, threads=threads)
+        self._every_kernel = every_kernel
+        self._meter = NoiseMeter(model, samples, threads=threads, every_kernel=every_kernel)
         self._forms: list[tuple[CalibrationTable, Model, Model]] = []
 
     def measure(self, table: CalibrationTable) -> Noise:
@@ -75,7 +78,7 @@ class CorrectedMeter:
         for known, int8, corrected in self._forms:
             if known is table:
                 return int8, corrected
-        int8 = quantize(self._model, table).model
+        int8 = quantize(self._model, table, every_kernel=self._every_kernel).model
         self._forms.append((table, int8, self._corrected(int8)))
         return self._forms[-1][1:]
 

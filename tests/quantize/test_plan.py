@@ -169,3 +169,11 @@ def test_a_chain_of_movers_beside_an_int8_op_moves_int8() -> None:
     turned = g.apply("REVERSE_V2", [flat, g.integers([0])], (4,))
     model = g.finish(g.op("TANH", [turned], ("y", (4,))))
     assert sorted(_plan(model).rules) == [0, 1, 2]
+
+
+def test_an_engine_with_kernels_of_its_own_takes_what_the_cpu_is_slow_in() -> None:
+    g = Graph({"x": (1, 1024)})
+    model = g.finish(g.op("ABS", [g.inputs[0]], ("y", (1, 1024))))
+    table = table_of(dict.fromkeys(model.names(), WIDE))
+    assert not make_plan(model, table, []).rules
+    assert list(make_plan(model, table, [], every_kernel=True).rules) == [0]
