@@ -89,6 +89,9 @@ def _sections(image: bytes) -> Iterator[_Section]:
     identity, machine, table, size, count, names_at = (header[i] for i in (0, 2, 6, 11, 12, 13))
     if identity[:6] != b"\x7fELF\x02\x01" or machine != _MACHINE_CUDA or size != _SECTION.size:
         raise ValueError("no 64-bit ELF for CUDA")
+    segments, segment_size, segment_count = header[5], header[9], header[10]
+    if segments + segment_size * segment_count > len(image):
+        raise ValueError("its segments are not all there")
     rows = [_SECTION.unpack_from(image, table + index * size) for index in range(count)]
     names = rows[names_at][4]
     for name, _, _, _, offset, length, *_ in rows:
