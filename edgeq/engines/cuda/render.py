@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 from importlib import resources
 
 from edgeq.engines.cuda.launch import Constant, Kernel
 
 DEVICE_LAYER = "device.cuh"
+INCLUDED = re.compile(r'^#include "(?!emulator\.h)(.+)"$', re.MULTILINE)
 
 
 def render(kernel: Kernel) -> str:
@@ -19,8 +21,9 @@ def render(kernel: Kernel) -> str:
 
 @functools.cache
 def template(name: str) -> str:
-    """Return the text of a file of `kernels/`."""
-    return resources.files("edgeq.engines.cuda.kernels").joinpath(name).read_text(encoding="utf-8")
+    """Return the text of a file of `kernels/`, what it includes of them in its place."""
+    file = resources.files("edgeq.engines.cuda.kernels").joinpath(name)
+    return INCLUDED.sub(lambda found: template(found[1]), file.read_text(encoding="utf-8"))
 
 
 def _literal(value: Constant) -> str:

@@ -58,9 +58,21 @@ class Problem:
         return self.window.size[0] * self.window.size[1]
 
     @property
-    def is_pointwise(self) -> bool:
-        """Say whether every pixel of y reads one pixel of x, never one outside."""
-        return self.taps == 1 and self.window.before == (0, 0) and self.window.after == (0, 0)
+    def is_padded(self) -> bool:
+        """Say whether some window reaches outside x."""
+        window = self.window
+        reach = [
+            (size - 1) * stride + (count - 1) * dilation - before
+            for size, stride, count, dilation, before in zip(
+                (self.y.h, self.y.w),
+                window.stride,
+                window.size,
+                window.dilation,
+                window.before,
+                strict=True,
+            )
+        ]
+        return any(window.before) or reach[0] >= self.x.h or reach[1] >= self.x.w
 
     @property
     def work(self) -> Work:
@@ -95,7 +107,6 @@ class Problem:
             "X_PITCH": self.x.pitch,
             "Y_H": self.y.h,
             "Y_W": self.y.w,
-            "Y_C": self.y.channels,
             "PIXELS": self.y.count,
             "ZERO_POINT": self.zero_point,
         }
@@ -108,9 +119,11 @@ class Problem:
         grid: tuple[int, int, int],
         pointers: tuple[Pointer, ...],
         padded_channels: int = 0,
+        dynamic_shared_bytes: int = 0,
     ) -> Launch:
         """Return the launch of a template on x, `pointers`, the epilogue's four, and y."""
-        kernel = Kernel(template, sorted_constants({**self.constants(), **constants}), threads)
+        all_constants = sorted_constants({**self.constants(), **constants})
+        kernel = Kernel(template, all_constants, threads, dynamic_shared_bytes)
         ending = self.ending.pointers(self.site, padded_channels)
         places = (self.x.pointer, *pointers, *ending, self.y.pointer)
         return Launch(kernel, grid, places, self.label, self.work)

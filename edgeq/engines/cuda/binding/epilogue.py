@@ -56,6 +56,8 @@ class Ending:
         return {
             "EPILOGUE": 1,
             "TABLE": int(self.epilogue.table is not None),
+            "VECTOR": self.vector,
+            "Y_C": self.y.channels,
             "Y_PITCH": self.y.pitch,
             "OTHER_PITCH": 0 if self.other is None else self.other.pitch,
             **requantization_constants(requantization),

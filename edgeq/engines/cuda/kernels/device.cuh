@@ -140,6 +140,13 @@ EQ_DEV void eq_wmma_store_c(int* p, const int (&c)[8], int pitch) {
 #endif
 #endif  // EQ_EMULATED
 
+// A kernel's one buffer of shared memory: asked for at the launch where it is over 48 KiB.
+#if defined(EQ_IS_DYNAMIC) && EQ_IS_DYNAMIC
+#define EQ_BLOCK_SMEM(name, bytes) EQ_DYNAMIC_SMEM(name)
+#else
+#define EQ_BLOCK_SMEM(name, bytes) EQ_SMEM(name, bytes)
+#endif
+
 // ---- bytes ----
 
 EQ_DEV u32 eq_pack4(int a, int b, int c, int d) {
@@ -208,6 +215,31 @@ EQ_DEV void eq_store_result(i8* __restrict__ y, int m, int c, int acc, const int
                             const i8* __restrict__ table) {
   int b = EQ_ADD ? eq_ldg_i8(other + m * EQ_OTHER_PITCH + c) : 0;
   y[m * EQ_Y_PITCH + c] = (i8)eq_epilogue(acc + bias[c], scale[c], b, table);
+}
+
+// Finishes and stores EQ_VECTOR channels that eq_result gave, at once.
+EQ_DEV void eq_finish_vector(i8* __restrict__ y, const void* results,
+                             const i8* __restrict__ other, const i8* __restrict__ table) {
+#if EQ_VECTOR == 16
+  int4 v = *(const int4*)results;
+  const int4 b = EQ_ADD ? eq_ldg4(other) : v;
+  if (EQ_ADD || EQ_TABLE)
+    v = {(int)eq_finish4(v.x, b.x, table), (int)eq_finish4(v.y, b.y, table),
+         (int)eq_finish4(v.z, b.z, table), (int)eq_finish4(v.w, b.w, table)};
+  eq_st4(y, v);
+#elif EQ_VECTOR == 8
+  int2 v = *(const int2*)results;
+  const int2 b = EQ_ADD ? eq_ldg2(other) : v;
+  if (EQ_ADD || EQ_TABLE) v = {(int)eq_finish4(v.x, b.x, table), (int)eq_finish4(v.y, b.y, table)};
+  eq_st2(y, v);
+#elif EQ_VECTOR == 4
+  const int v = *(const int*)results;
+  eq_st1(y, (int)eq_finish4(v, EQ_ADD ? eq_ldg1(other) : 0, table));
+#else
+#pragma unroll
+  for (int k = 0; k < EQ_VECTOR; k++)
+    y[k] = (i8)eq_finish(((const i8*)results)[k], EQ_ADD ? eq_ldg_i8(other + k) : 0, table);
+#endif
 }
 
 // The epilogue of four channels that are read and written at once; bits of floats in scale.

@@ -1,0 +1,99 @@
+// Convolution as an implicit matrix product on the tensor cores (sm_80 and up): mma.sync m16n8k32
+// over tiles of BM pixels x BN channels, BK bytes of K a step, in a pipeline of STAGES copies that
+// cp.async makes while earlier ones are multiplied. Small grids split K over blockIdx.z.
+//
+// x as gather.cuh reads it; weights [Y_C / BN][STEPS][BN rows][BK], zero-padded, already swizzled as
+// they lie in shared memory; outside: 16 bytes of x's zero point; bias and scale padded to BN
+// channels; y [PIXELS, Y_C], Y_PITCH apart, stored VECTOR channels at a time.
+#include "gather.cuh"
+#include "mma_tile.cuh"
+
+#define EQ_A_ROWS (EQ_THREADS / EQ_STEP_GROUPS)  // fetched at once
+#define EQ_A_LOADS ((EQ_BM + EQ_A_ROWS - 1) / EQ_A_ROWS)
+#define EQ_B_CHUNKS (EQ_B_BYTES / 16)
+#define EQ_B_LOADS ((EQ_B_CHUNKS + EQ_THREADS - 1) / EQ_THREADS)
+
+// Begins to copy one group of this thread's rows of x, and its part of the weights' tile.
+EQ_DEV void eq_fetch(char* stage, const eq_Window (&windows)[EQ_A_LOADS], eq_Group group,
+                     const i8* tile, const i8* outside) {
+  const int row = threadIdx.x / EQ_STEP_GROUPS;
+  const int byte = threadIdx.x % EQ_STEP_GROUPS * EQ_UNIT;
+#pragma unroll
+  for (int i = 0; i < EQ_A_LOADS; i++) {
+    char* to = stage + eq_swizzled(row + i * EQ_A_ROWS, byte / 16) + byte % 16;
+    if (EQ_BM % EQ_A_ROWS == 0 || row + i * EQ_A_ROWS < EQ_BM)
+      eq_cp_async<EQ_UNIT>(to, eq_source(windows[i], group, outside));
+  }
+#pragma unroll
+  for (int i = 0; i < EQ_B_LOADS; i++) {
+    const int chunk = threadIdx.x + i * EQ_THREADS;
+    if (EQ_B_CHUNKS % EQ_THREADS == 0 || chunk < EQ_B_CHUNKS)
+      eq_cp_async<16>(stage + EQ_A_BYTES + chunk * 16, tile + chunk * 16);
+  }
+}
+
+// Begins to copy BN biases, then BN scales.
+EQ_DEV void eq_fetch_ends(int* ends, const int* bias, const float* scale) {
+  for (int chunk = threadIdx.x; chunk < EQ_BN / 2; chunk += EQ_THREADS) {
+    const int c = chunk * 4 % EQ_BN;
+    eq_cp_async<16>(ends + chunk * 4, chunk < EQ_BN / 4 ? bias + c : (const int*)scale + c);
+  }
+}
+
+EQ_KERNEL(EQ_THREADS, EQ_MIN_BLOCKS)
+void conv_mma(const i8* __restrict__ x, const i8* __restrict__ weights,
+              const i8* __restrict__ outside, int* __restrict__ scratch,
+              const int* __restrict__ bias, const float* __restrict__ scale,
+              const i8* __restrict__ other, const i8* __restrict__ table, i8* __restrict__ y) {
+  EQ_BLOCK_SMEM(tile, EQ_SHARED_BYTES);
+  int* ends = (int*)(tile + EQ_ENDS_AT);
+  eq_Group* groups = (eq_Group*)(tile + EQ_GROUPS_AT);
+  eq_fill_groups(groups);
+
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int first_m = blockIdx.x * EQ_BM, first_c = blockIdx.y * EQ_BN;
+  const int first = EQ_SPLITS > 1 ? blockIdx.z * EQ_SPLIT_STEPS : 0;
+  const int end = EQ_SPLITS > 1 ? min(first + EQ_SPLIT_STEPS, EQ_STEPS) : EQ_STEPS;
+  const int column = threadIdx.x % EQ_STEP_GROUPS;
+  const i8* b = weights + (blockIdx.y * EQ_STEPS + first) * EQ_B_BYTES;
+  eq_Window windows[EQ_A_LOADS];
+#pragma unroll
+  for (int i = 0; i < EQ_A_LOADS; i++)
+    windows[i] = eq_window(x, first_m + threadIdx.x / EQ_STEP_GROUPS + i * EQ_A_ROWS);
+
+  eq_fetch_ends(ends, bias + first_c, scale + first_c);
+#pragma unroll
+  for (int s = 0; s < EQ_STAGES - 1; s++, b += EQ_B_BYTES) {
+    if (first + s < end)
+      eq_fetch(tile + s * EQ_STAGE_BYTES, windows,
+               eq_group_of(groups, (first + s) * EQ_STEP_GROUPS + column), b, outside);
+    eq_cp_commit();
+  }
+
+  eq_Sums sums;
+  eq_zero(sums);
+  int read = 0, write = EQ_STAGES - 1;
+#pragma unroll 1
+  for (int step = first; step < end; step++, b += EQ_B_BYTES) {
+    eq_cp_wait<EQ_STAGES - 2>();
+    __syncthreads();
+    const int next = step + EQ_STAGES - 1;
+    if (next < end)
+      eq_fetch(tile + write * EQ_STAGE_BYTES, windows,
+               eq_group_of(groups, next * EQ_STEP_GROUPS + column), b, outside);
+    eq_cp_commit();
+    eq_multiply(sums, tile + read * EQ_STAGE_BYTES, warp, lane);
+    read = read + 1 == EQ_STAGES ? 0 : read + 1;
+    write = write + 1 == EQ_STAGES ? 0 : write + 1;
+  }
+  eq_cp_wait<0>();
+  __syncthreads();
+
+#if EQ_SPLITS > 1
+  if (!eq_join_splits(sums, scratch)) return;
+#endif
+  eq_requantize_tile(tile, sums, ends, warp, lane);
+  __syncthreads();
+  eq_store_tile(y, tile, first_m, first_c, other, table);
+}
+EQ_EXPORT(conv_mma)

@@ -1,0 +1,136 @@
+// A block's tile of BM pixels x BN channels on the tensor cores, in warps of WM x WN: from shared
+// memory to accumulators, from there (split along K or not) through the epilogue to y.
+//
+// Operands lie in shared memory in rows of BK bytes: pixels of x, channels of the weights. Their
+// 16-byte chunks are exchanged within groups of rows so that the eight rows of an ldmatrix, and the
+// writes of neighbouring threads, meet each bank once.
+
+#define EQ_WARPS_M (EQ_BM / EQ_WM)
+#define EQ_TILES_M (EQ_WM / 16)
+#define EQ_TILES_N (EQ_WN / 8)
+#define EQ_A_BYTES (EQ_BM * EQ_BK)
+#define EQ_B_BYTES (EQ_BN * EQ_BK)
+#define EQ_STAGE_BYTES (EQ_A_BYTES + EQ_B_BYTES)
+#define EQ_RESULT_PITCH (EQ_BN + 16)
+#define EQ_RESULT_BYTES (EQ_BM * EQ_RESULT_PITCH)
+#define EQ_TILE_BYTES \
+  (EQ_STAGES * EQ_STAGE_BYTES > EQ_RESULT_BYTES ? EQ_STAGES * EQ_STAGE_BYTES : EQ_RESULT_BYTES)
+
+// What a block has in shared memory: the stages, which the results follow; biases and scales; groups.
+#define EQ_ENDS_AT EQ_TILE_BYTES
+#define EQ_GROUPS_AT (EQ_ENDS_AT + EQ_BN * 8)
+#define EQ_SHARED_BYTES (EQ_GROUPS_AT + EQ_TABLE_GROUPS * 8)
+
+typedef int eq_Sums[EQ_TILES_M][EQ_TILES_N][4];
+
+EQ_DEV int eq_swizzled(int row, int chunk) {
+  const int chunks = EQ_BK / 16;
+  return row * EQ_BK + ((chunk ^ (row / (8 / chunks) % chunks)) << 4);
+}
+
+EQ_DEV void eq_mma(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+#if EQ_WIDE
+  eq_mma_16832(c, a, b0, b1);
+#else  // the same fragments, a quarter at a time
+  eq_mma_8816(c[0], c[1], a[0], b0);
+  eq_mma_8816(c[2], c[3], a[1], b0);
+  eq_mma_8816(c[0], c[1], a[2], b1);
+  eq_mma_8816(c[2], c[3], a[3], b1);
+#endif
+}
+
+// Adds the products of one stage. Of 32 bytes of K, lane l reads with ldmatrix the row l % 16 of 16
+// pixels, half l / 16; and the row l % 8 + l / 16 * 8 of 16 channels, half l / 8 % 2.
+EQ_DEV void eq_multiply(eq_Sums& sums, const char* stage, int warp, int lane) {
+  const int pixel = warp % EQ_WARPS_M * EQ_WM + (lane & 15);
+  const int channel = warp / EQ_WARPS_M * EQ_WN + (lane & 7) + (lane >> 4) * 8;
+  const char* b_rows = stage + EQ_A_BYTES;
+#pragma unroll
+  for (int chunk = 0; chunk < EQ_USED_BK / 16; chunk += 2) {
+    u32 a[EQ_TILES_M][4], b[EQ_TILES_N / 2][4];
+#pragma unroll
+    for (int i = 0; i < EQ_TILES_M; i++)
+      eq_ldmatrix_x4(a[i], stage + i * 16 * EQ_BK + eq_swizzled(pixel, chunk + (lane >> 4)));
+#pragma unroll
+    for (int j = 0; j < EQ_TILES_N / 2; j++)
+      eq_ldmatrix_x4(b[j],
+                     b_rows + j * 16 * EQ_BK + eq_swizzled(channel, chunk + ((lane >> 3) & 1)));
+#pragma unroll
+    for (int i = 0; i < EQ_TILES_M; i++)
+#pragma unroll
+      for (int j = 0; j < EQ_TILES_N; j++)
+        eq_mma(sums[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+  }
+}
+
+EQ_DEV void eq_zero(eq_Sums& sums) {
+#pragma unroll
+  for (int i = 0; i < EQ_TILES_M; i++)
+#pragma unroll
+    for (int j = 0; j < EQ_TILES_N; j++)
+#pragma unroll
+      for (int k = 0; k < 4; k++) sums[i][j][k] = 0;
+}
+
+// Adds up the sums of the blocks that split K: scratch holds a counter a tile, then SPLIT_STRIDE ints
+// on the partial sums, in the order in which threads hold them. The last block of a tile to arrive
+// takes the total, leaves zeros behind, and alone gets `true`. Integers add up to the same in any
+// order.
+EQ_DEV bool eq_join_splits(eq_Sums& sums, int* scratch) {
+  EQ_SMEM(arrived_at, 4);
+  int* arrived = (int*)arrived_at;
+  const int tile = blockIdx.y * gridDim.x + blockIdx.x;
+  int* total = scratch + EQ_SPLIT_SUMS + tile * (EQ_BM * EQ_BN) + threadIdx.x;
+#pragma unroll
+  for (int r = 0; r < EQ_TILES_M * EQ_TILES_N * 4; r++)
+    eq_atomic_add(total + r * EQ_THREADS, sums[r / 4 / EQ_TILES_N][r / 4 % EQ_TILES_N][r % 4]);
+  eq_threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) *arrived = eq_atomic_add(scratch + tile, 1);
+  __syncthreads();
+  if (*arrived != EQ_SPLITS - 1) return false;
+  eq_threadfence();
+#pragma unroll
+  for (int r = 0; r < EQ_TILES_M * EQ_TILES_N * 4; r++) {
+    int* own = total + r * EQ_THREADS;
+    sums[r / 4 / EQ_TILES_N][r / 4 % EQ_TILES_N][r % 4] = eq_load_shared_by_blocks(own);
+    eq_store_shared_by_blocks(own, 0);
+  }
+  if (threadIdx.x == 0) eq_store_shared_by_blocks(scratch + tile, 0);
+  return true;
+}
+
+// Requantizes the sums into rows of bytes in shared memory. Lane l holds of each 16 x 8 the pixels
+// l / 4 and l / 4 + 8, the channels l % 4 * 2 and the next. `ends` has BN biases, then BN scales.
+EQ_DEV void eq_requantize_tile(char* results, const eq_Sums& sums, const int* ends, int warp,
+                               int lane) {
+  const int pixel = warp % EQ_WARPS_M * EQ_WM + (lane >> 2);
+  const int channel = warp / EQ_WARPS_M * EQ_WN + (lane & 3) * 2;
+#pragma unroll
+  for (int j = 0; j < EQ_TILES_N; j++) {
+    const int c = channel + j * 8;
+    const int2 bias = *(const int2*)(ends + c), scale = *(const int2*)(ends + EQ_BN + c);
+#pragma unroll
+    for (int h = 0; h < EQ_TILES_M * 2; h++) {
+      const int* pair = &sums[h / 2][j][h % 2 * 2];
+      const int low = eq_result(pair[0] + bias.x, eq_bits_float(scale.x));
+      const int high = eq_result(pair[1] + bias.y, eq_bits_float(scale.y));
+      *(short*)(results + (pixel + h * 8) * EQ_RESULT_PITCH + c) =
+          (short)((low & 255) | (high << 8));
+    }
+  }
+}
+
+// Finishes and stores the rows, VECTOR channels at a time; first_m and first_c are the tile's.
+EQ_DEV void eq_store_tile(i8* __restrict__ y, const char* results, int first_m, int first_c,
+                          const i8* __restrict__ other, const i8* __restrict__ table) {
+  const int across = EQ_BN / EQ_VECTOR;
+#pragma unroll 4
+  for (int e = threadIdx.x; e < EQ_BM * across; e += EQ_THREADS) {
+    const int row = e / across, column = e % across * EQ_VECTOR;
+    const int m = first_m + row, c = first_c + column;
+    if (m < EQ_PIXELS && c < EQ_Y_C)
+      eq_finish_vector(y + m * EQ_Y_PITCH + c, results + row * EQ_RESULT_PITCH + column,
+                       other + m * EQ_OTHER_PITCH + c, table);
+  }
+}
