@@ -10,6 +10,7 @@ EdgeqError
 ├── CalibrationError         no usable range could be found
 ├── QuantizeError            the INT8 file could not be written
 ├── EngineError              an engine could not be built, loaded or run
+│   └── DeviceError            the GPU or its driver failed; carries the driver's code
 ├── GateError                the engine does not agree with the float model
 ├── BundleError              a bundle folder is incomplete or was altered
 ├── RegistryError            the registry cannot be opened, or has no such version
@@ -79,6 +80,20 @@ class QuantizeError(EdgeqError):
 
 class EngineError(EdgeqError):
     """An engine could not be built, loaded or run."""
+
+
+class DeviceError(EngineError):
+    """The GPU or its driver failed; `code` is the driver's CUresult, 0 where it gave none.
+
+    After a sticky error every call fails until the context is made anew.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", code: int = 0, is_sticky: bool = False
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+        self.is_sticky = is_sticky
 
 
 class GateError(EdgeqError):
