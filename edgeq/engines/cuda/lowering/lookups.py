@@ -1,0 +1,78 @@
+"""Ops of one int8 value -> a table, by running that very op on the CPU for all 256 values.
+
+Exact by construction, whatever formula the kernel of this CPU and this runtime has. Measured on
+LiteRT 2.3.0, x86: no lane and no size of these kernels differs from another.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeq.engines.cuda.graph import Op
+from edgeq.engines.cuda.lowering.draft import Array, Draft, require
+from edgeq.engines.cuda.nodes import ChannelLookup, Lookup
+from edgeq.tflite.part import one_op
+from edgeq.tflite.runtime import Runner
+
+LEVELS = 256
+
+
+def lookup(draft: Draft, op: Op) -> None:
+    """Lower an op whose result depends on one value at the same place, and on constants."""
+    x, y = only_input(draft, op), draft.value(op.outputs[0])
+    require(draft.tensor(x).type in ("INT8", "UINT8"), f"takes {draft.tensor(x).type}")
+    require(draft.tensor(y).type in ("INT8", "UINT8"), f"gives {draft.tensor(y).type}")
+    require(draft.tensor(x).shape == draft.tensor(y).shape, "broadcasts its input")
+    draft.add(Lookup(draft.value(x), y, _run(draft, op, x, (LEVELS,)).reshape(-1)))
+
+
+def channel_lookup(draft: Draft, op: Op) -> None:
+    """Lower PRELU with a slope for each channel."""
+    x, y = draft.int8(op.inputs[0]), draft.int8(op.outputs[0])
+    shape, slopes = draft.tensor(x).shape, draft.tensor(op.inputs[1])
+    require(slopes.constant is not None, "has computed slopes")
+    if np.prod(slopes.shape) == 1:
+        lookup(draft, op)
+        return
+    own = np.prod(slopes.shape[:-1], dtype=int) == 1 and slopes.shape[-1] == shape[-1]
+    require(bool(own), f"has slopes of the shape {list(slopes.shape)}")
+    tables = _run(draft, op, x, (LEVELS, *(1,) * (len(shape) - 2), shape[-1]))
+    draft.add(ChannelLookup(x, y, np.ascontiguousarray(tables.reshape(LEVELS, -1).T)))
+
+
+def is_unary(draft: Draft, op: Op) -> bool:
+    """Say whether the op depends on one value at each place: `a + 3`, but also `a * a`."""
+    fed = draft.data_inputs(op)
+    constants = [t for t in op.inputs if t >= 0 and t not in fed]
+    is_scalar = all(np.prod(draft.tensor(t).shape, dtype=int) == 1 for t in constants)
+    alike = len(set(fed)) == 1 and draft.tensor(fed[0]).shape == draft.tensor(op.outputs[0]).shape
+    return is_scalar and alike
+
+
+def only_input(draft: Draft, op: Op) -> int:
+    """Return the one tensor that the op depends on."""
+    fed = set(draft.data_inputs(op))
+    require(len(fed) == 1, f"depends on {len(fed)} values")
+    return fed.pop()
+
+
+def _run(draft: Draft, op: Op, x: int, shape: tuple[int, ...]) -> Array:
+    """Run the op alone on all levels of x, in `shape`, its first dimension the levels."""
+    require(all(draft.is_static(t) for t in op.inputs if t >= 0 and t != x), "has computed inputs")
+    rank = len(draft.tensor(x).shape)
+    shape = shape if len(shape) == rank else (*(1,) * (rank - 1), *shape)
+    require(rank > 0, "takes a scalar")
+    part, _ = one_op(draft.model, draft.model.operators[op.position], {x: shape})
+    for index in part.outputs:
+        part.tensors[index].shape = np.asarray(shape, np.int32)
+        part.tensors[index].shapeSignature = None
+    runner = Runner(part.to_bytes())
+    (spec,) = runner.inputs
+    levels = _levels(draft.tensor(x).type)
+    fed = levels.reshape(-1, *(1,) * (rank - 1)) if shape[0] == LEVELS else levels
+    results = runner.run({spec.name: np.broadcast_to(fed, shape).astype(spec.dtype)})
+    return results[runner.outputs[0].name]
+
+
+def _levels(type_name: str) -> Array:
+    return np.arange(-128, 128) if type_name == "INT8" else np.arange(256)

@@ -1,0 +1,162 @@
+"""CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, TRANSPOSE_CONV, BATCH_MATMUL as XNNPACK has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.engines.cuda.graph import Op, Tensor
+from edgeq.engines.cuda.lowering.boxes import Box, copy_box
+from edgeq.engines.cuda.lowering.draft import Draft, require
+from edgeq.engines.cuda.lowering.ranges import delegated_bounds
+from edgeq.engines.cuda.lowering.windows import is_same, scattering_window, window
+from edgeq.engines.cuda.nodes import (
+    Convolution,
+    Dense,
+    Depthwise,
+    Epilogue,
+    MatrixProduct,
+    Pair,
+    Requantization,
+    TransposedConvolution,
+)
+from edgeq.engines.cuda.nodes import Window as Window
+
+Array = npt.NDArray[Any]
+LARGEST_SCALE = 256.0  # XNNPACK refuses to scale an accumulator by more
+
+
+def convolution(draft: Draft, op: Op) -> None:
+    """Lower CONV_2D; groups become convolutions of their own between slices."""
+    x, y = draft.int8(op.inputs[0]), draft.int8(op.outputs[0])
+    weights = _weights(draft, op.inputs[1], axis=0)
+    require(len(op.inputs) > 2 and op.inputs[2] >= 0, "has no bias, so another kernel computes it")
+    size = (weights.shape[1], weights.shape[2])
+    slides = window(op, size, draft.tensor(x).shape, draft.tensor(y).shape)
+    scales = _Scales(draft, op, x, op.inputs[1], op.inputs[2], y)
+    groups = draft.tensor(x).shape[3] // weights.shape[3]
+    if groups == 1:
+        r = scales.requantization(weights.reshape(len(weights), -1), fold=True)
+        node = Convolution(x, y, weights, slides, scales.zero_point, Epilogue(r))
+        draft.add(node)
+    elif weights.shape[3] == 1:
+        r = scales.requantization(weights.reshape(len(weights), -1), fold=True)
+        by_tap = np.ascontiguousarray(weights[..., 0].transpose(1, 2, 0))
+        draft.add(Depthwise(x, y, by_tap, slides, scales.zero_point, Epilogue(r)))
+    else:
+        _grouped(draft, x, y, weights, slides, scales, groups)
+
+
+def _grouped(
+    draft: Draft, x: int, y: int, weights: Array, slides: Window, scales: _Scales, groups: int
+) -> None:
+    shapes = draft.tensor(x).shape, draft.tensor(y).shape
+    r = scales.requantization(weights.reshape(len(weights), -1), fold=True)
+    for own in np.array_split(np.arange(len(weights)), groups):
+        group = int(own[0]) // len(own)
+        part = draft.temporary((*shapes[0][:3], weights.shape[3]))
+        result = draft.temporary((*shapes[1][:3], len(own)))
+        start = (0, 0, 0, group * weights.shape[3])
+        draft.add(copy_box(x, part, shapes[0], draft.values[part].shape, Box(start=start)))
+        epilogue = Epilogue(Requantization(r.bias[own], r.scale[own], r.zero_point, r.low, r.high))
+        draft.add(Convolution(part, result, weights[own], slides, scales.zero_point, epilogue))
+        box = Box(size=draft.values[result].shape, at=(0, 0, 0, int(own[0])))
+        draft.add(copy_box(result, y, draft.values[result].shape, shapes[1], box))
+
+
+def depthwise(draft: Draft, op: Op) -> None:
+    """Lower DEPTHWISE_CONV_2D."""
+    x, y = draft.int8(op.inputs[0]), draft.int8(op.outputs[0])
+    weights = _weights(draft, op.inputs[1], axis=3)[0]
+    require(len(op.inputs) > 2 and op.inputs[2] >= 0, "has no bias, so another kernel computes it")
+    slides = window(op, (weights.shape[0], weights.shape[1]), draft.tensor(x).shape,
+                    draft.tensor(y).shape)  # fmt: skip
+    scales = _Scales(draft, op, x, op.inputs[1], op.inputs[2], y)
+    r = scales.requantization(weights.reshape(-1, weights.shape[2]).T, fold=True)
+    draft.add(Depthwise(x, y, weights, slides, scales.zero_point, Epilogue(r)))
+
+
+def dense(draft: Draft, op: Op) -> None:
+    """Lower FULLY_CONNECTED."""
+    x, y = draft.int8(op.inputs[0]), draft.int8(op.outputs[0])
+    require(int(op.options.get("weightsFormat", 0)) == 0, "has shuffled weights")
+    weights = _weights(draft, op.inputs[1], axis=0)
+    bias = op.inputs[2] if len(op.inputs) > 2 else -1
+    scales = _Scales(draft, op, x, op.inputs[1], bias, y)
+    r = scales.requantization(weights, fold=True)
+    draft.add(Dense(x, y, weights, scales.zero_point, Epilogue(r)))
+
+
+def transposed_convolution(draft: Draft, op: Op) -> None:
+    """Lower TRANSPOSE_CONV."""
+    require(draft.is_static(op.inputs[0]), "has a computed size, so another kernel computes it")
+    x, y = draft.int8(op.inputs[2]), draft.int8(op.outputs[0])
+    weights = _weights(draft, op.inputs[1], axis=0)
+    size: Pair = (weights.shape[1], weights.shape[2])
+    slides = scattering_window(op, size, draft.tensor(x).shape, draft.tensor(y).shape)
+    fits = not is_same(op) or all(s <= k for s, k in zip(slides.stride, size, strict=True))
+    require(fits, "has strides beyond its kernel, so another kernel computes it")
+    bias = op.inputs[3] if len(op.inputs) > 3 else -1
+    scales = _Scales(draft, op, x, op.inputs[1], bias, y)
+    r = scales.requantization(weights.reshape(len(weights), -1), fold=False)
+    draft.add(TransposedConvolution(x, y, weights, slides, scales.zero_point, Epilogue(r)))
+
+
+def matrix_product(draft: Draft, op: Op) -> None:
+    """Lower BATCH_MATMUL; XNNPACK takes a second matrix with zero point 0 only."""
+    a, b, y = draft.int8(op.inputs[0]), draft.int8(op.inputs[1]), draft.int8(op.outputs[0])
+    first, second, result = draft.tensor(a), draft.tensor(b), draft.tensor(y)
+    require(second.zero_point == 0, "multiplies by a matrix with a zero point")
+    require(min(len(first.shape), len(second.shape)) >= 2, "multiplies a vector")
+    scale = first.scale * second.scale / result.scale
+    r = Requantization(np.zeros(1, np.int32), np.array([scale], np.float32), result.zero_point,
+                       -128, 127)  # fmt: skip
+    is_transposed = bool(op.options["adjX"]), bool(op.options["adjY"])
+    draft.add(MatrixProduct(a, b, y, *is_transposed, first.zero_point, 0, r))
+
+
+def _weights(draft: Draft, index: int, axis: int) -> Array:
+    tensor = draft.tensor(index)
+    require(draft.is_static(index), "has computed weights")
+    require(tensor.type == "INT8" and tensor.constant is not None, f"has weights of {tensor.type}")
+    quantization = tensor.quantization
+    require(quantization is not None and not quantization.zero_point.any(),
+            "has weights with a zero point")  # fmt: skip
+    require(quantization is None or not quantization.is_per_channel or quantization.axis == axis,
+            "has weights with scales along another axis")  # fmt: skip
+    assert tensor.constant is not None
+    return tensor.constant
+
+
+class _Scales:
+    """How an op's accumulators become its result."""
+
+    def __init__(self, draft: Draft, op: Op, x: int, weights: int, bias: int, y: int) -> None:
+        self._x, self._y = draft.tensor(x), draft.tensor(y)
+        self._weights = draft.tensor(weights)
+        self._bounds = delegated_bounds(op, self._y)
+        self._bias: Tensor | None = None
+        if bias >= 0:
+            self._bias = draft.tensor(bias)
+            require(draft.is_static(bias), "has a computed bias")
+            require(self._bias.type == "INT32", f"has a bias of {self._bias.type}")
+
+    @property
+    def zero_point(self) -> int:
+        return self._x.zero_point
+
+    def requantization(self, weights: Array, *, fold: bool) -> Requantization:
+        """Return it for weights [O, K]; `fold` takes x's zero point into the bias."""
+        bias = np.zeros(len(weights), np.int64)
+        if self._bias is not None and self._bias.constant is not None:
+            bias += self._bias.constant
+        if fold:
+            bias -= self.zero_point * weights.astype(np.int64).sum(axis=1)
+        assert self._weights.quantization is not None
+        # in this order, each step in float32: init_requantization_scale of convolution-nhwc.c
+        scale = self._x.scale * self._weights.quantization.scale / self._y.scale
+        require(bool((scale < LARGEST_SCALE).all()), "has a scale that XNNPACK refuses")
+        scales = np.broadcast_to(scale.astype(np.float32), bias.shape).copy()
+        return Requantization(bias.astype(np.int32), scales, self._y.zero_point, *self._bounds)
