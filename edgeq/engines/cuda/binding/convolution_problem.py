@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeq.engines.cuda.binding.epilogue import Ending
 from edgeq.engines.cuda.binding.packing import Pixels, sorted_constants
@@ -33,19 +33,14 @@ class Problem:
             EngineError: a value is too large for the kernels' offsets.
         """
         weights, window = node.weights, ONCE
+        x, ending = Pixels.of(site.view(node.x)), Ending.of(site, node.epilogue, node.y)
         if isinstance(node, Convolution):
             window = node.window
         else:
             weights = weights.reshape(weights.shape[0], 1, 1, weights.shape[1])
-        return cls(
-            site,
-            Pixels.of(site.view(node.x)),
-            weights,
-            window,
-            node.zero_point,
-            Ending.of(site, node.epilogue, node.y),
-            site.value(node.y).name,
-        )
+            x = replace(x, n=ending.y.n, h=ending.y.h, w=ending.y.w)  # rows may be cut otherwise
+        label = site.value(node.y).name
+        return cls(site, x, weights, window, node.zero_point, ending, label)
 
     @property
     def y(self) -> Pixels:
