@@ -7,7 +7,7 @@ where it has none. Interpreters are not thread-safe: one `Runner` per thread.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
@@ -146,7 +146,7 @@ class Runner:
         return self._invoke(inputs, lambda index: self._interpreter.tensor(index)())
 
     def _invoke(self, inputs: Mapping[str, Array], read: Callable[[int], Array]) -> list[Array]:
-        values = self._ordered(inputs)
+        values = ordered_inputs(self.inputs, inputs)
         try:
             self._resize(values)
             for index, value in zip(self._input_indices, values, strict=True):
@@ -163,7 +163,7 @@ class Runner:
         Raises:
             InvalidRequestError: an input is missing, unknown, or has the wrong shape or type.
         """
-        self._ordered(inputs)
+        ordered_inputs(self.inputs, inputs)
 
     def _resize(self, values: list[Array]) -> None:
         """Give free extents those of the values; allocation costs nothing where they stay."""
@@ -176,32 +176,38 @@ class Runner:
         self._interpreter.allocate_tensors()
         self._input_shapes = shapes
 
-    def _ordered(self, inputs: Mapping[str, Array]) -> list[Array]:
-        known = {spec.name for spec in self.inputs}
-        if unknown := set(inputs) - known:
-            raise InvalidRequestError(
-                f"input {sorted(unknown)[0]!r} is unknown; the model takes {sorted(known)}"
-            )
-        return [self._checked(spec, inputs) for spec in self.inputs]
-
-    def _checked(self, spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
-        value = inputs.get(spec.name)
-        if value is None:
-            raise InvalidRequestError(f"input {spec.name!r} is missing")
-        if not spec.accepts(value.shape):
-            raise InvalidRequestError(
-                f"input {spec.name!r} has shape {list(value.shape)}; "
-                f"the model takes {list(spec.shape)}"
-            )
-        if value.dtype != spec.dtype:
-            raise InvalidRequestError(
-                f"input {spec.name!r} has type {value.dtype}; the model takes {spec.dtype}"
-            )
-        return np.asarray(value, order="C")  # ascontiguousarray would make a scalar a vector
-
     def close(self) -> None:
         """Free the interpreter; the runner must not be used afterwards."""
         self._interpreter = None
+
+
+def ordered_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> list[Array]:
+    """Return the inputs in the order of the specs, contiguous.
+
+    Raises:
+        InvalidRequestError: an input is missing, unknown, or has the wrong shape or type.
+    """
+    known = {spec.name for spec in specs}
+    if unknown := set(inputs) - known:
+        raise InvalidRequestError(
+            f"input {sorted(unknown)[0]!r} is unknown; the model takes {sorted(known)}"
+        )
+    return [_checked(spec, inputs) for spec in specs]
+
+
+def _checked(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
+    value = inputs.get(spec.name)
+    if value is None:
+        raise InvalidRequestError(f"input {spec.name!r} is missing")
+    if not spec.accepts(value.shape):
+        raise InvalidRequestError(
+            f"input {spec.name!r} has shape {list(value.shape)}; the model takes {list(spec.shape)}"
+        )
+    if value.dtype != spec.dtype:
+        raise InvalidRequestError(
+            f"input {spec.name!r} has type {value.dtype}; the model takes {spec.dtype}"
+        )
+    return np.asarray(value, order="C")  # ascontiguousarray would make a scalar a vector
 
 
 def _specs(details: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
