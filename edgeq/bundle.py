@@ -56,6 +56,7 @@ class Manifest:
     created: float = field(default_factory=time.time)  # seconds since the epoch
     float_ops: tuple[dict[str, Any], ...] = ()
     refined: tuple[str, ...] = ()  # the refinements that were kept, e.g. 'bias_correction'
+    details: Mapping[str, Any] = field(default_factory=dict)  # of a GPU's engine: target, tuning
     format: int = FORMAT
     files: Mapping[str, FileEntry] = field(default_factory=dict)
 
@@ -140,6 +141,14 @@ class Bundle:
         content = _reading(self.directory, name, lambda path: path.read_bytes())
         _compare(name, FileEntry(disk.sha256_bytes(content), len(content)), entry)
         return content
+
+    def read_if_there(self, name: str) -> bytes | None:
+        """Return the content of a file, None where the bundle has no such file.
+
+        Raises:
+            BundleError: it was altered since the bundle was opened.
+        """
+        return self.read(name) if self.has(name) else None
 
 
 def write_bundle(directory: Path, files: Mapping[str, bytes], manifest: Manifest) -> Bundle:

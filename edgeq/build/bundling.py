@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import edgeq
+from edgeq.build.deploying import Deployed
 from edgeq.build.gate import Gated
 from edgeq.build.work import Made, Work
 from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
 from edgeq.calibrate.collect import Collection
 from edgeq.calibrate.table import histograms_to_npz
-from edgeq.engines.latency import Latency
 from edgeq.explain.explain import explain
 from edgeq.explain.explanation import Explanation
 from edgeq.files import sha256_bytes
@@ -30,8 +29,7 @@ AS_INT8 = "the model arrived as INT8, with scales of its own"
 class Measured:
     """What goes into the bundle beside the form itself."""
 
-    gated: Gated
-    latency: Sequence[Latency]
+    deployed: Deployed
     golden: Golden
     explanation: Explanation
     live: SampleSource | None  # what inputs look like now; None: as the samples
@@ -48,13 +46,13 @@ def explained(work: Work, gated: Gated) -> Explanation:
     return explain(made.source, made.int8, made.ranges, histograms, gated.inputs, threads=threads)
 
 
-def write(work: Work, out: Path, measured: Measured, backend: str) -> Bundle:
+def write(work: Work, out: Path, measured: Measured) -> Bundle:
     """Write the bundle; `keep` is given its files too.
 
     Raises:
         BundleError: `out` is there already, or the disk refuses it.
     """
-    made, manifest = measured.gated.made, _manifest(work, measured.gated.made, backend)
+    made, manifest = measured.deployed.gated.made, _manifest(work, measured.deployed)
     files = {
         "float.tflite": work.content,
         "int8.tflite": made.int8.to_bytes(),
@@ -64,6 +62,7 @@ def write(work: Work, out: Path, measured: Measured, backend: str) -> Bundle:
         "explain.json": measured.explanation.to_json(),
         "report.html": _report(measured, manifest),
         **_calibration_files(made),
+        **measured.deployed.files,
     }
     bundle = write_bundle(out, files, manifest)
     if work.keep is not None:
@@ -78,8 +77,9 @@ def _observed(made: Made) -> Collection | None:
 
 
 def _verdict_json(measured: Measured) -> bytes:
-    latency = [asdict(figure) for figure in measured.latency]
-    return json.dumps({**measured.gated.verdict.as_dict(), "latency": latency}, indent=1).encode()
+    latency = [asdict(figure) for figure in measured.deployed.latency]
+    verdict = measured.deployed.gated.verdict.as_dict()
+    return json.dumps({**verdict, "latency": latency}, indent=1).encode()
 
 
 def _calibration_files(made: Made) -> dict[str, bytes]:
@@ -102,22 +102,23 @@ def _drift_reference(work: Work, live: SampleSource | None) -> bytes:
 
 
 def _report(measured: Measured, manifest: Manifest) -> bytes:
-    observed = _observed(measured.gated.made)
+    observed = _observed(measured.deployed.gated.made)
     parts = ReportParts(
         manifest=manifest,
-        verdict=measured.gated.verdict.as_dict(),
+        verdict=measured.deployed.gated.verdict.as_dict(),
         explanation=measured.explanation,
         histograms=observed.histograms if observed else {},
-        latency=[asdict(figure) for figure in measured.latency],
+        latency=[asdict(figure) for figure in measured.deployed.latency],
     )
     return report_html(parts).encode()
 
 
-def _manifest(work: Work, made: Made, backend: str) -> Manifest:
+def _manifest(work: Work, deployed: Deployed) -> Manifest:
+    made = deployed.gated.made
     return Manifest(
         name=work.options.name,
-        engine=f"{backend}-int8",
-        backend=backend,
+        engine=deployed.kind,
+        backend=deployed.backend,
         method=made.method,
         model_sha256=sha256_bytes(work.content),
         samples=made.ranges.samples if made.ranges else 0,
@@ -126,4 +127,5 @@ def _manifest(work: Work, made: Made, backend: str) -> Manifest:
         created=time.time(),
         float_ops=tuple(asdict(op) for op in made.float_ops),
         refined=made.refined,
+        details=deployed.details,
     )

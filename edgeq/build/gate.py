@@ -11,7 +11,7 @@ from edgeq.build.mixed import MixedSearch, mixed_models
 from edgeq.build.work import Inputs, Made, Work
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.engines.base import Engine
-from edgeq.engines.table import Backend, load_float
+from edgeq.engines.table import CPU, Backend, Wish, load_cpu, load_float
 from edgeq.errors import GateError
 from edgeq.quantize.convert import Quantized, quantize
 from edgeq.samples.split import only
@@ -33,24 +33,23 @@ class Gated:
     inputs: list[Inputs]
 
 
-def pass_gate(
-    work: Work, made: Made, reference: Engine, backend: Backend, engines: contextlib.ExitStack
-) -> Gated:
+def pass_gate(work: Work, made: Made, reference: Engine, engines: contextlib.ExitStack) -> Gated:
     """Return what the gate lets pass: the model as it is, or with the ops float that cost most.
 
+    The engine is the CPU's, whose answers every other backend gives too: `edgeq.build.deploying`.
+
     Raises:
-        EngineError: the backend refuses the model.
+        EngineError: the runtime refuses the model.
         GateError: nothing passes.
     """
-
     expected = _comparable(made, work.model, reference, _float(work), engines)
 
     def verified(made: Made) -> Gated:
         work.stages.begin("engine")
         with contextlib.ExitStack() as own:
-            engine = backend.load(made.int8.to_bytes(), work.options.threads)
+            engine = load_cpu(made.int8.to_bytes(), work.options.threads)
             own.enter_context(contextlib.closing(engine))
-            judged = _comparable(made, made.int8, engine, _int8(work, backend), own)
+            judged = _comparable(made, made.int8, engine, _int8(work, CPU), own)
             gated = Gated(made, engine, *_verify(work, expected, judged))
             if gated.verdict.passed:
                 engines.push(own.pop_all())
@@ -59,7 +58,7 @@ def pass_gate(
     gated = verified(made)
     if gated.verdict.passed:
         return gated
-    for mixed in _mixed(work, made, expected, backend):
+    for mixed in _mixed(work, made, expected):
         second = verified(mixed)
         if second.verdict.passed:
             return second
@@ -77,7 +76,23 @@ def _float(work: Work) -> Callable[[Model], Engine]:
 
 
 def _int8(work: Work, backend: Backend) -> Callable[[Model], Engine]:
-    return lambda model: backend.load(model.to_bytes(), work.options.threads)
+    def load(model: Model) -> Engine:
+        content, threads = model.to_bytes(), work.options.threads
+        files = backend.make(content, Wish(threads=threads)).files
+        return backend.load(content, threads, files.get)
+
+    return load
+
+
+def verified_as(
+    work: Work, gated: Gated, reference: Engine, engine: Engine, backend: Backend
+) -> Gated:
+    """Judge another engine of a form that passed, on the same samples."""
+    made = gated.made
+    with contextlib.ExitStack() as own:
+        expected = _comparable(made, work.model, reference, _float(work), own)
+        judged = _comparable(made, made.int8, engine, _int8(work, backend), own)
+        return Gated(made, engine, *_verify(work, expected, judged))
 
 
 def _comparable(
@@ -97,7 +112,7 @@ def _comparable(
     return engines.enter_context(contextlib.closing(load(opened)))
 
 
-def _mixed(work: Work, made: Made, reference: Engine, backend: Backend) -> Iterator[Made]:
+def _mixed(work: Work, made: Made, reference: Engine) -> Iterator[Made]:
     """Search on the samples that chose the method: the held-out ones judge what comes of it."""
     table, options = made.ranges, work.options
     if table is None or not options.mixed_precision:
@@ -109,7 +124,7 @@ def _mixed(work: Work, made: Made, reference: Engine, backend: Backend) -> Itera
         samples=work.select,
         reference=reference.infer,
         make=lambda float_ops: _with_float_ops(work, made, table, float_ops),
-        load=lambda int8, threads: backend.load(_opened(int8), threads),
+        load=lambda int8, threads: load_cpu(_opened(int8), threads),
         gate=options.verify,
         threads=options.threads,
         every_kernel=work.every_kernel,

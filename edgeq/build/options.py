@@ -26,6 +26,7 @@ class BuildOptions:
 
     name: str = "model"
     backend: str = "auto"
+    target: str = ""  # of a GPU on another box, e.g. 'sm_87'; "": this box
     method: str = "auto"
     threads: int = 1
     held_out_ratio: float = 0.25
@@ -42,6 +43,7 @@ class BuildResult:
 
     bundle: Bundle
     backend: str
+    details: Mapping[str, Any]  # what the backend says of its engine: target, tuning, CPU ops
     method: str
     tensors: int
     samples: int
@@ -63,6 +65,7 @@ class BuildResult:
         return {
             "bundle": str(self.bundle.directory),
             "backend": self.backend,
+            "engine": dict(self.details),
             "method": self.method,
             "tensors": self.tensors,
             "samples": self.samples,

@@ -10,18 +10,18 @@ import contextlib
 from pathlib import Path
 
 from edgeq.build.bundling import Measured, explained, write
+from edgeq.build.deploying import contenders, deploy
 from edgeq.build.forms import first_form
-from edgeq.build.gate import LATENCY_INPUTS, pass_gate
+from edgeq.build.gate import pass_gate
 from edgeq.build.options import BuildOptions, BuildResult
 from edgeq.build.refining import refined
 from edgeq.build.work import Inputs, Keep, Work
 from edgeq.bundle import Golden
 from edgeq.calibrate.collect import Dropped
 from edgeq.calibrate.reuse import Calibration
-from edgeq.engines import latency
 from edgeq.engines.base import Engine
 from edgeq.engines.cpu import CpuEngine
-from edgeq.engines.table import choose_backend, load_float
+from edgeq.engines.table import load_float
 from edgeq.errors import BundleError
 from edgeq.observe.stages import Progress, Stages
 from edgeq.quantize.convert import is_quantized
@@ -65,26 +65,25 @@ def build(
     _check_free(out)
     model = Model.from_bytes(content)
     check_structure(model)
-    backend = choose_backend(options.backend)
+    backends = contenders(options.backend, options.target)
     with contextlib.ExitStack() as engines:
         reference = engines.enter_context(contextlib.closing(_reference(model, content, options)))
         split = split_samples(source, options.held_out_ratio)
-        work = Work(content, model, source, split, options, stages, keep, calibration)
-        gated = pass_gate(work, refined(work, first_form(work)), reference, backend, engines)
-        made, engine, inputs = gated.made, gated.engine, gated.inputs
-        stages.begin("latency")
-        # An INT8 model's reference kernels serve nobody: their time says nothing.
-        timed = [engine] if made.ranges is None else [reference, engine]
-        figures = latency.measure(timed, inputs[:LATENCY_INPUTS])
-        golden = _golden(engine, inputs[: options.golden])
+        own_kernels = any(backend.has_own_kernels for backend in backends)
+        work = Work(content, model, source, split, options, stages, keep, calibration, own_kernels)
+        passed = pass_gate(work, refined(work, first_form(work)), reference, engines)
+        deployed = deploy(work, passed, reference, backends, engines)
+        gated, made = deployed.gated, deployed.gated.made
+        golden = _golden(gated.engine, gated.inputs[: options.golden])
     stages.begin("explain")
     explanation = explained(work, gated)
     stages.begin("bundle")
-    bundle = write(work, out, Measured(gated, figures, golden, explanation, live), backend.name)
+    bundle = write(work, out, Measured(deployed, golden, explanation, live))
     stages.end()
     return BuildResult(
         bundle=bundle,
-        backend=backend.name,
+        backend=deployed.backend,
+        details=deployed.details,
         method=made.method,
         tensors=len(made.ranges.tensors) if made.ranges else 0,
         samples=len(split.all) - len(made.dropped),
@@ -97,7 +96,7 @@ def build(
         refinements=made.refinements,
         refined_db=made.refined_db,
         verdict=gated.verdict,
-        latency=tuple(figures),
+        latency=deployed.latency,
         stages=stages.seconds,
         explanation=explanation,
     )

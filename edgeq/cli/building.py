@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import math
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edgeq import files
 from edgeq.build.options import BuildOptions, BuildResult
@@ -28,7 +31,9 @@ from edgeq.cli.arguments import (
 from edgeq.cli.inputs import SampleFolder, add_model_and_samples, sidecar_of
 from edgeq.cli.output import print_json, printable, shown_progress
 from edgeq.config import Sidecar
+from edgeq.engines.cuda.targets import Target
 from edgeq.engines.table import BACKENDS
+from edgeq.errors import EngineError
 from edgeq.tflite.model import Model
 from edgeq.verify import VerifyOptions
 
@@ -49,6 +54,10 @@ def register(commands: Subparsers) -> None:
     share = number(0, 1)
     parser.add_argument("--out", type=Path, metavar="DIR", help="bundle (default: NAME.bundle)")
     parser.add_argument("--backend", choices=BACKEND_CHOICES, help="engine to build")
+    parser.add_argument(
+        "--target", type=_target, metavar="SM",
+        help="build the GPU's kernels for another box, e.g. sm_87 for Orin; needs no GPU",
+    )  # fmt: skip
     parser.add_argument(
         "--keep", type=Path, metavar="DIR",
         help="keep every file of the build there, also of one that the gate refuses",
@@ -89,6 +98,14 @@ def _part(text: str) -> float:
     return value
 
 
+def _target(text: str) -> str:
+    """Read a GPU architecture."""
+    try:
+        return Target.parse(text).name
+    except EngineError as error:
+        raise argparse.ArgumentTypeError(f"{error.message}. {error.hint}") from error
+
+
 def run_build(options: argparse.Namespace) -> int:
     """`edgeq build`."""
     if options.exit_with_parent:
@@ -122,6 +139,7 @@ def _build_options(options: argparse.Namespace, sidecar: Sidecar) -> BuildOption
     return BuildOptions(
         name=options.name or options.model.stem,
         backend=options.backend or config.build.backend,
+        target=options.target or "",
         method=options.method or sidecar.method or config.build.method,
         threads=options.threads or config.build.threads,
         held_out_ratio=options.held_out_ratio or config.samples.held_out_ratio,
@@ -152,6 +170,8 @@ def _print_build(result: BuildResult) -> None:
     verdict = result.verdict
     print(f"bundle    {result.bundle.directory}")
     print(f"engine    {result.bundle.manifest.engine}, ranges by {result.method}")
+    for line in _device_lines(result.details):
+        print(f"          {line}")
     if result.refined:
         print(f"refined   {', '.join(result.refined)}: {result.refined_db:+.1f} dB")
     print(f"samples   {result.samples} used, {len(result.dropped)} dropped")
@@ -176,10 +196,24 @@ def _print_build(result: BuildResult) -> None:
     print(f"time      {sum(result.stages.values()):.1f} s")
 
 
+def _device_lines(details: Mapping[str, Any]) -> list[str]:
+    """Say what the GPU's kernels are for, how they were chosen, and what runs beside them."""
+    if "target" not in details:
+        return [f"not {name}: {reason}" for name, reason in details.get("refused", {}).items()]
+    tuned = "tuned on the GPU" if details["tuned"] else f"not tuned: {details['tuning']}"
+    lines = [f"for {details['target']}, {details['kernels']} kernels, {tuned}"]
+    if "proven_by" in details:
+        lines.append(f"proven by {details['proven_by']} here; its box checks the golden answers")
+    on_cpu = details["cpu_ops"]
+    lines += [f"on the CPU: {op['index']} {op['name']}: {op['reason']}" for op in on_cpu]
+    return [printable(line) for line in lines]
+
+
 def _slower(result: BuildResult) -> str:
     """Say so where INT8 does not pay: its fidelity costs something, and here buys nothing."""
     p50_ms = {figure.engine: figure.p50_ms for figure in result.latency}
-    is_slower = len(p50_ms) == 2 and p50_ms[result.bundle.manifest.engine] > p50_ms["float"]
+    own = p50_ms.get(result.bundle.manifest.engine)  # not of an engine for another box
+    is_slower = own is not None and own > p50_ms.get("float", math.inf)
     return ": INT8 is slower than float on this box" if is_slower else ""
 
 

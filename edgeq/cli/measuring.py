@@ -97,7 +97,7 @@ def _engines_of_bundle(bundle: Bundle, wanted: str, threads: int) -> dict[str, E
         engines["float"] = load_float(bundle.read("float.tflite"), threads=threads)
     if wanted != "float" and bundle.has("int8.tflite"):
         backend = choose_backend(bundle.manifest.backend)
-        engines["int8"] = backend.load(bundle.read("int8.tflite"), threads)
+        engines["int8"] = backend.load(bundle.read("int8.tflite"), threads, bundle.read_if_there)
     return engines
 
 

@@ -17,8 +17,8 @@ from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
 from edgeq.daemon.deployment import Context, Deployment
 from edgeq.engines.base import Engine, EngineKind
 from edgeq.engines.cpu import CpuEngine
-from edgeq.engines.table import choose_backend, load_float
-from edgeq.errors import EdgeqError, RegistryError, SwapError
+from edgeq.engines.table import CPU, choose_backend, load_cpu, load_float
+from edgeq.errors import EdgeqError, EngineError, RegistryError, SwapError
 from edgeq.intake.admit import Admitted
 from edgeq.observe.drift import DriftMonitor, DriftReference
 from edgeq.registry import Version
@@ -231,12 +231,28 @@ class Publisher:
 def load_engine(bundle: Bundle, threads: int) -> Engine:
     """Load what a bundle holds.
 
+    A GPU that is not usable any more (a driver update, say) must not silence the box: the same
+    INT8 model then runs on the CPU, with the same answers.
+
     Raises:
         EngineError: this box cannot run it.
     """
     if bundle.manifest.engine == "float":
         return load_float(bundle.read("float.tflite"), threads=threads)
-    return choose_backend(bundle.manifest.backend).load(bundle.read("int8.tflite"), threads)
+    content, wanted = bundle.read("int8.tflite"), bundle.manifest.backend
+    try:
+        backend = choose_backend(wanted)
+    except EngineError as error:
+        if wanted == CPU.name:
+            raise
+        logger.warning(
+            "serving on the CPU model=%s backend=%s reason=%r",
+            bundle.manifest.name,
+            wanted,
+            error.message,
+        )
+        return load_cpu(content, threads)
+    return backend.load(content, threads, bundle.read_if_there)
 
 
 def make_golden(engine: Engine) -> Golden:

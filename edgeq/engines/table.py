@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from edgeq.engines.base import Engine
 from edgeq.engines.cpu import CpuEngine
+from edgeq.engines.cuda import backend as cuda
 from edgeq.errors import EngineError
 from edgeq.tflite.runtime import runtime_version
+
+Files = Callable[[str], bytes | None]  # a bundle's file by its name, None where it has none
+Tick = Callable[[int, int], None]  # how many done, of how many
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a backend is asked to make of a model."""
+
+    target: str = ""  # e.g. 'sm_87'; "": this box
+    threads: int = 1
+    compiled: Tick | None = None
+    tuned: Tick | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a backend made of a model: files for its bundle, and what the manifest says of them."""
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _nothing(_: bytes, __: Wish) -> Made:
+    """Make nothing: the INT8 model is all that the backend loads."""
+    return Made()
 
 
 @dataclass(frozen=True)
@@ -16,8 +44,15 @@ class Backend:
     """One way to run an INT8 model."""
 
     name: str
-    load: Callable[[bytes, int], Engine]  # (int8.tflite, threads) -> Engine
+    load: Callable[[bytes, int, Files], Engine]  # (int8.tflite, threads, its bundle's files)
     why_not: Callable[[], str]  # "" where the backend is usable on this box
+    make: Callable[[bytes, Wish], Made] = _nothing  # (int8.tflite, how)
+    has_own_kernels: bool = False  # for ops too that the CPU is faster in with floats
+
+
+def no_files(_: str) -> None:
+    """Stand for a bundle without further files."""
+    return
 
 
 def load_float(content: bytes, *, threads: int = 1) -> Engine:
@@ -25,7 +60,8 @@ def load_float(content: bytes, *, threads: int = 1) -> Engine:
     return CpuEngine(content, "float", threads=threads)
 
 
-def _load_cpu(content: bytes, threads: int) -> Engine:
+def load_cpu(content: bytes, threads: int, files: Files = no_files) -> Engine:
+    """Load an INT8 model on the CPU, the engine whose answers every other must give."""
     return CpuEngine(content, "cpu-int8", threads=threads)
 
 
@@ -37,21 +73,28 @@ def _cpu_why_not() -> str:
     return ""
 
 
-def _load_cuda(content: bytes, threads: int) -> Engine:
-    raise EngineError(
-        f"the CUDA backend is not built yet ({len(content)} bytes of model, {threads} threads)",
-        hint="Use backend 'cpu' or 'auto'.",
+def _load_cuda(content: bytes, threads: int, files: Files) -> Engine:
+    return cuda.load(content, threads, files)
+
+
+def _make_cuda(content: bytes, wish: Wish) -> Made:
+    package = cuda.make(
+        content,
+        wish.target,
+        threads=wish.threads,
+        compiled=wish.compiled,
+        tuned=wish.tuned,
     )
+    return Made(package.files(), package.details())
 
 
-BACKENDS: tuple[Backend, ...] = (
-    Backend("cuda", _load_cuda, lambda: "not built yet"),
-    Backend("cpu", _load_cpu, _cpu_why_not),
-)
+CPU = Backend("cpu", load_cpu, _cpu_why_not)
+CUDA = Backend("cuda", _load_cuda, cuda.why_not, _make_cuda, has_own_kernels=True)
+BACKENDS: tuple[Backend, ...] = (CUDA, CPU)
 
 
-def choose_backend(requested: str) -> Backend:
-    """Return the backend named, or for 'auto' the first usable one in the table's order.
+def usable_backends(requested: str) -> tuple[Backend, ...]:
+    """Return the backend named, or for 'auto' all usable ones in the table's order.
 
     Raises:
         EngineError: the backend is unknown or not usable here.
@@ -61,10 +104,19 @@ def choose_backend(requested: str) -> Backend:
         names = ", ".join(b.name for b in BACKENDS)
         raise EngineError(f"backend {requested!r} is unknown; there are auto, {names}")
     reasons = {backend.name: backend.why_not() for backend in candidates}
-    for backend in candidates:
-        if not reasons[backend.name]:
-            return backend
+    usable = tuple(backend for backend in candidates if not reasons[backend.name])
+    if usable:
+        return usable
     listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     raise EngineError(
         f"no usable backend for {requested!r}: {listed}", hint="Run `edgeq doctor` for the reasons."
     )
+
+
+def choose_backend(requested: str) -> Backend:
+    """Return the backend named, or for 'auto' the first usable one in the table's order.
+
+    Raises:
+        EngineError: the backend is unknown or not usable here.
+    """
+    return usable_backends(requested)[0]

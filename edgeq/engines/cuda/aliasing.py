@@ -7,6 +7,7 @@ keep every view uniform, one pitch between rows.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class _Finder:
         movable = self._may_move(chain[-1])
         if not movable or not all(self.inside[v].reshaped for v in chain[:-1]):
             return False
-        turned = {o: Alias(i, reshaped=True) for i, o in zip(chain, chain[1:], strict=False)}
+        turned = {o: Alias(i, reshaped=True) for i, o in itertools.pairwise(chain)}
         self.inside.pop(value, None)
         self.inside.update(turned)
         return True
