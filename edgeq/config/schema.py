@@ -148,7 +148,7 @@ class Build(Section):
         default=10,
         description="scheduling priority of a build, 0 (as the daemon) to 19 (only when idle)",
     )
-    memory_bytes: Bytes = Field(default=4 * GIB, description="address space of a build, bytes")
+    memory_bytes: Bytes = Field(default=4 * GIB, description="memory of a build, bytes")
     timeout_s: Seconds = Field(default=3600.0, description="a longer build is ended, seconds")
 
 

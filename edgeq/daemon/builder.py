@@ -1,6 +1,6 @@
 """Build jobs -> `edgeq build` in a niced child, one at a time; the newest job of a model wins.
 
-The child is limited in address space, time and priority; it writes into a folder of its own and
+The child is limited in memory, time and priority; it writes into a folder of its own and
 reports progress as JSON lines, so that whatever happens to it costs one build.
 """
 
@@ -205,7 +205,8 @@ class _Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.setpriority(os.PRIO_PROCESS, process.pid, self._limits.nice)
             limit = self._limits.memory_bytes
-            resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
+            # Not the address space: CUDA reserves as much of it as the GPUs have memory, and more.
+            resource.prlimit(process.pid, resource.RLIMIT_DATA, (limit, limit))
             resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
         return process
 
