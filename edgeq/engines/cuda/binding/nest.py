@@ -167,3 +167,8 @@ def with_row(view: View, extent: int) -> View:
     if _row(view) == 1:
         return view
     return View(view.pointer, (*view.shape[:-1], extent), view.strides, view.itemsize)
+
+
+def power_of_two(value: int) -> int:
+    """Return the least power of two that is not less than the value."""
+    return 1 << (value - 1).bit_length()

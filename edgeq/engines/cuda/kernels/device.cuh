@@ -249,6 +249,25 @@ EQ_DEV u32 eq_epilogue4(int4 acc, int4 bias, int4 scale, u32 other, const i8* __
                   eq_epilogue(acc.z + bias.z, eq_bits_float(scale.z), eq_byte<2>(other), table),
                   eq_epilogue(acc.w + bias.w, eq_bits_float(scale.w), eq_byte<3>(other), table));
 }
+
+// The same of sums that hold their biases, wherever EQ_VECTOR allows it, up to the last channel.
+EQ_DEV void eq_store_four(i8* __restrict__ y, int m, int c, int4 sums, int4 scales,
+                          const i8* __restrict__ other, const i8* __restrict__ table) {
+  const int4 none = {0, 0, 0, 0};
+  i8* to = y + m * EQ_Y_PITCH + c;
+  other += m * EQ_OTHER_PITCH + c;
+#if EQ_VECTOR >= 4
+  eq_st1(to, (int)eq_epilogue4(sums, none, scales, EQ_ADD ? eq_ldg1(other) : 0, table));
+#else
+  const int sum[4] = {sums.x, sums.y, sums.z, sums.w};
+  const int scale[4] = {scales.x, scales.y, scales.z, scales.w};
+#pragma unroll
+  for (int k = 0; k < 4; k++)
+    if (c + k < EQ_Y_C)
+      to[k] = (i8)eq_epilogue(sum[k], eq_bits_float(scale[k]), EQ_ADD ? eq_ldg_i8(other + k) : 0,
+                              table);
+#endif
+}
 #endif  // EQ_EPILOGUE
 
 // ---- kernels that work value by value: 1, 4, 8 or 16 bytes at once, places in nests of loops ----
@@ -319,4 +338,10 @@ EQ_DEV int eq_offset(int index, const int (&sizes)[Rank], const int (&strides)[R
     index /= sizes[loop];
   }
   return offset + index * strides[0];
+}
+
+// total / count, rounded to the nearest, a half away from zero.
+EQ_DEV int eq_divide_half_away(int total, int count) {
+  const int magnitude = (int)((u32)(abs(total) + count / 2) / (u32)count);
+  return total < 0 ? -magnitude : magnitude;
 }
