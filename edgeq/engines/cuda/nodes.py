@@ -210,7 +210,9 @@ class Pooling:
 class Mean:
     """x, seen as [outer, count, inner] -> y, seen as [outer, inner].
 
-    `rint(clamp(float32(sum(x) - count * zero_point(x)) * scale)) + zero_point`.
+    `clamp(rint(float32(sum(x)) * scale + offset), low, high)`, each step in float32 and no two of
+    them fused. XNNPACK has both zero points in the offset, and so rounds halves otherwise than a
+    requantization would.
     """
 
     x: int
@@ -218,9 +220,8 @@ class Mean:
     outer: int
     count: int
     inner: int
-    bias: int  # -count * zero_point of x
     scale: float  # a float32
-    zero_point: int
+    offset: float  # a float32
     low: int
     high: int
 

@@ -240,8 +240,9 @@ def _half_away(total: Array, count: Array) -> Array:
 
 def _mean(node: Mean, values: Values) -> Array:
     x = values[node.x].astype(np.int32).reshape(node.outer, node.count, node.inner)
-    total = x.sum(axis=1, dtype=np.int32) + np.int32(node.bias)
-    return _rounded(total, node.scale, node.zero_point, node.low, node.high)
+    total: Array = x.sum(axis=1, dtype=np.int32)
+    scaled: Array = total.astype(np.float32) * np.float32(node.scale) + np.float32(node.offset)
+    return np.clip(np.rint(scaled), node.low, node.high).astype(np.int8)
 
 
 def _softmax(node: Softmax, values: Values) -> Array:

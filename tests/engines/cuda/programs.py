@@ -107,7 +107,7 @@ class Builder:
         n, h, w, c = self.shape(x)
         y = self.value(n, c)
         scale = float(np.float32(1 / (h * w)))
-        self.nodes.append(Mean(x, y, n, h * w, c, 5 * h * w, scale, 1, -128, 127))
+        self.nodes.append(Mean(x, y, n, h * w, c, scale, 6.0, -128, 127))
         return y
 
     def reshape(self, x: int, *shape: int) -> int:

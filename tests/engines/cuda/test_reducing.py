@@ -27,7 +27,7 @@ def values(x: tuple[int, ...], y: tuple[int, ...]) -> tuple[Value, Value]:
 
 def mean(outer: int, count: int, inner: int) -> Mean:
     scale = float(np.float32(1.37 / count))
-    return Mean(0, 1, outer, count, inner, 11 * count, scale, -5, -120, 119)
+    return Mean(0, 1, outer, count, inner, scale, 6.3, -120, 119)
 
 
 @pytest.mark.parametrize(

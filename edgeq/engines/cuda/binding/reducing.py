@@ -116,9 +116,8 @@ def choices(node: Mean, site: Site) -> tuple[Choice, ...]:
     x, y = site.view(node.x), site.view(node.y)
     columns = Columns.of(x, y, node.outer, node.count, node.inner)
     finish: dict[str, Constant] = {
-        "BIAS": node.bias,
         "SCALE": float(np.float32(node.scale)),
-        "ZERO_POINT": node.zero_point,
+        "OFFSET": float(np.float32(node.offset)),
         "LOW": node.low,
         "HIGH": node.high,
     }

@@ -175,6 +175,12 @@ EQ_DEV int eq_requant(int acc, float scale, int zero_point, int low, int high) {
   return eq_rint(v) + zero_point;
 }
 
+// the MEAN of XNNPACK: both zero points are in the offset, which is added before the rounding
+EQ_DEV int eq_scaled(int total, float scale, float offset, int low, int high) {
+  float v = __fadd_rn(__fmul_rn(__int2float_rn(total), scale), offset);
+  return eq_rint(fminf(fmaxf(v, (float)low), (float)high));
+}
+
 EQ_DEV int eq_clamp(int v, int low, int high) { return min(max(v, low), high); }
 
 #ifdef EQ_EPILOGUE

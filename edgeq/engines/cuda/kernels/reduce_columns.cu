@@ -2,7 +2,7 @@
 // block takes EQ_GROUPS groups of EQ_WIDTH inner neighbours, and EQ_SPLIT threads share the count of
 // each; their sums meet in shared memory.
 //
-// EQ_FINISH: 0 requantizes the sum plus EQ_BIAS, 1 divides it by the count in integers, half away
+// EQ_FINISH: 0 scales the sum and adds EQ_OFFSET, 1 divides it by the count in integers, half away
 // from zero, 2 takes the maximum instead.
 
 #define EQ_BLOCKS ((EQ_COLUMNS + EQ_GROUPS - 1) / EQ_GROUPS)
@@ -11,7 +11,7 @@ EQ_DEV int joined(int a, int b) { return EQ_FINISH == 2 ? max(a, b) : a + b; }
 
 EQ_DEV int finished(int total) {
 #if EQ_FINISH == 0
-  return eq_requant(total + EQ_BIAS, EQ_SCALE, EQ_ZERO_POINT, EQ_LOW, EQ_HIGH);
+  return eq_scaled(total, EQ_SCALE, EQ_OFFSET, EQ_LOW, EQ_HIGH);
 #elif EQ_FINISH == 1
   return eq_clamp(eq_divide_half_away(total, EQ_COUNT), EQ_LOW, EQ_HIGH);
 #else

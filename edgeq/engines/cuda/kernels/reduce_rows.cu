@@ -22,7 +22,7 @@ void reduce_rows(const i8* __restrict__ x, i8* __restrict__ y) {
 #pragma unroll
   for (int distance = 16; distance; distance /= 2) total += eq_shfl_xor(total, distance);
   if (lane) return;
-  total = eq_requant(total + EQ_BIAS, EQ_SCALE, EQ_ZERO_POINT, EQ_LOW, EQ_HIGH);
+  total = eq_scaled(total, EQ_SCALE, EQ_OFFSET, EQ_LOW, EQ_HIGH);
   y[eq_offset(row, sizes, y_strides)] = (i8)total;
 }
 EQ_EXPORT(reduce_rows)

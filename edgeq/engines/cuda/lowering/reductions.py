@@ -58,9 +58,10 @@ def mean(draft: Draft, op: Op) -> None:
     outer = math.prod(source.shape[: axes[0]])
     inner = math.prod(source.shape[axes[-1] + 1 :])
     count = math.prod(source.shape[d] for d in axes)
+    # reduce-nd.c, in this order and each step in float32
     scale = source.scale / result.scale * (np.float32(1) / np.float32(count))
-    draft.add(Mean(x, y, outer, count, inner, -count * source.zero_point, float(scale),
-                   result.zero_point, -128, 127))  # fmt: skip
+    offset = np.float32(result.zero_point) - np.float32(count * source.zero_point) * scale
+    draft.add(Mean(x, y, outer, count, inner, float(scale), float(offset), -128, 127))
 
 
 def softmax(draft: Draft, op: Op) -> None:
