@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgeq.engines.cuda.binding.convolution_direct import direct
+from edgeq.engines.cuda.binding.convolution_lanes import lanes
 from edgeq.engines.cuda.binding.convolution_mma import mma
 from edgeq.engines.cuda.binding.convolution_problem import Problem
 from edgeq.engines.cuda.binding.site import Choice, Site
@@ -32,3 +33,4 @@ def _ordered(problem: Problem) -> tuple[Choice, ...]:
 def _candidates(problem: Problem) -> Iterator[Choice]:
     yield direct(problem)
     yield from mma(problem)
+    yield from lanes(problem)

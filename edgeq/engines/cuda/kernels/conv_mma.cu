@@ -7,6 +7,7 @@
 // channels; y [PIXELS, Y_C], Y_PITCH apart, stored VECTOR channels at a time.
 #include "gather.cuh"
 #include "mma_tile.cuh"
+#include "splits.cuh"
 
 #define EQ_A_ROWS (EQ_THREADS / EQ_STEP_GROUPS)  // fetched at once
 #define EQ_A_LOADS ((EQ_BM + EQ_A_ROWS - 1) / EQ_A_ROWS)
@@ -70,8 +71,9 @@ void conv_mma(const i8* __restrict__ x, const i8* __restrict__ weights,
     eq_cp_commit();
   }
 
-  eq_Sums sums;
-  eq_zero(sums);
+  int sums[EQ_TILES][4];
+#pragma unroll
+  for (int i = 0; i < EQ_TILES * 4; i++) sums[i / 4][i % 4] = 0;
   int read = 0, write = EQ_STAGES - 1;
 #pragma unroll 1
   for (int step = first; step < end; step++, b += EQ_B_BYTES) {
@@ -90,7 +92,7 @@ void conv_mma(const i8* __restrict__ x, const i8* __restrict__ weights,
   __syncthreads();
 
 #if EQ_SPLITS > 1
-  if (!eq_join_splits(sums, scratch)) return;
+  if (!eq_join_splits<EQ_TILES * 4>(sums[0], scratch)) return;
 #endif
   eq_requantize_tile(tile, sums, ends, warp, lane);
   __syncthreads();

@@ -68,18 +68,18 @@ EQ_DEV const i8* eq_source(eq_Window window, eq_Group group, const i8* __restric
 }
 
 // All groups are worked out once, into shared memory, but for 1 x 1 windows, which need no table.
-#define EQ_TABLE_GROUPS (EQ_IS_POINTWISE ? 1 : EQ_STEPS * EQ_STEP_GROUPS)
-
+#if EQ_IS_POINTWISE
+#define EQ_TABLE_GROUPS 1
+EQ_DEV void eq_fill_groups(eq_Group*) {}
+EQ_DEV eq_Group eq_group_of(const eq_Group*, int index) {
+  const bool beyond = EQ_GROUPS % EQ_STEP_GROUPS && index >= EQ_GROUPS;
+  return {beyond ? 0 : index * EQ_UNIT, 0};
+}
+#else
+#define EQ_TABLE_GROUPS (EQ_STEPS * EQ_STEP_GROUPS)
 EQ_DEV void eq_fill_groups(eq_Group* groups) {
-  if (EQ_IS_POINTWISE) return;
   for (int i = threadIdx.x; i < EQ_TABLE_GROUPS; i += EQ_THREADS) groups[i] = eq_group(i);
   __syncthreads();
 }
-
-EQ_DEV eq_Group eq_group_of(const eq_Group* groups, int index) {
-  if (EQ_IS_POINTWISE) {
-    const bool beyond = EQ_GROUPS % EQ_STEP_GROUPS && index >= EQ_GROUPS;
-    return {beyond ? 0 : index * EQ_UNIT, 0};
-  }
-  return groups[index];
-}
+EQ_DEV eq_Group eq_group_of(const eq_Group* groups, int index) { return groups[index]; }
+#endif

@@ -21,7 +21,7 @@
 #define EQ_GROUPS_AT (EQ_ENDS_AT + EQ_BN * 8)
 #define EQ_SHARED_BYTES (EQ_GROUPS_AT + EQ_TABLE_GROUPS * 8)
 
-typedef int eq_Sums[EQ_TILES_M][EQ_TILES_N][4];
+#define EQ_TILES (EQ_TILES_M * EQ_TILES_N)  // of 16 x 8, of which a lane holds four sums
 
 EQ_DEV int eq_swizzled(int row, int chunk) {
   const int chunks = EQ_BK / 16;
@@ -41,7 +41,7 @@ EQ_DEV void eq_mma(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 
 // Adds the products of one stage. Of 32 bytes of K, lane l reads with ldmatrix the row l % 16 of 16
 // pixels, half l / 16; and the row l % 8 + l / 16 * 8 of 16 channels, half l / 8 % 2.
-EQ_DEV void eq_multiply(eq_Sums& sums, const char* stage, int warp, int lane) {
+EQ_DEV void eq_multiply(int (&sums)[EQ_TILES][4], const char* stage, int warp, int lane) {
   const int pixel = warp % EQ_WARPS_M * EQ_WM + (lane & 15);
   const int channel = warp / EQ_WARPS_M * EQ_WN + (lane & 7) + (lane >> 4) * 8;
   const char* b_rows = stage + EQ_A_BYTES;
@@ -59,50 +59,13 @@ EQ_DEV void eq_multiply(eq_Sums& sums, const char* stage, int warp, int lane) {
     for (int i = 0; i < EQ_TILES_M; i++)
 #pragma unroll
       for (int j = 0; j < EQ_TILES_N; j++)
-        eq_mma(sums[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+        eq_mma(sums[i * EQ_TILES_N + j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
   }
-}
-
-EQ_DEV void eq_zero(eq_Sums& sums) {
-#pragma unroll
-  for (int i = 0; i < EQ_TILES_M; i++)
-#pragma unroll
-    for (int j = 0; j < EQ_TILES_N; j++)
-#pragma unroll
-      for (int k = 0; k < 4; k++) sums[i][j][k] = 0;
-}
-
-// Adds up the sums of the blocks that split K: scratch holds a counter a tile, then SPLIT_STRIDE ints
-// on the partial sums, in the order in which threads hold them. The last block of a tile to arrive
-// takes the total, leaves zeros behind, and alone gets `true`. Integers add up to the same in any
-// order.
-EQ_DEV bool eq_join_splits(eq_Sums& sums, int* scratch) {
-  EQ_SMEM(arrived_at, 4);
-  int* arrived = (int*)arrived_at;
-  const int tile = blockIdx.y * gridDim.x + blockIdx.x;
-  int* total = scratch + EQ_SPLIT_SUMS + tile * (EQ_BM * EQ_BN) + threadIdx.x;
-#pragma unroll
-  for (int r = 0; r < EQ_TILES_M * EQ_TILES_N * 4; r++)
-    eq_atomic_add(total + r * EQ_THREADS, sums[r / 4 / EQ_TILES_N][r / 4 % EQ_TILES_N][r % 4]);
-  eq_threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) *arrived = eq_atomic_add(scratch + tile, 1);
-  __syncthreads();
-  if (*arrived != EQ_SPLITS - 1) return false;
-  eq_threadfence();
-#pragma unroll
-  for (int r = 0; r < EQ_TILES_M * EQ_TILES_N * 4; r++) {
-    int* own = total + r * EQ_THREADS;
-    sums[r / 4 / EQ_TILES_N][r / 4 % EQ_TILES_N][r % 4] = eq_load_shared_by_blocks(own);
-    eq_store_shared_by_blocks(own, 0);
-  }
-  if (threadIdx.x == 0) eq_store_shared_by_blocks(scratch + tile, 0);
-  return true;
 }
 
 // Requantizes the sums into rows of bytes in shared memory. Lane l holds of each 16 x 8 the pixels
 // l / 4 and l / 4 + 8, the channels l % 4 * 2 and the next. `ends` has BN biases, then BN scales.
-EQ_DEV void eq_requantize_tile(char* results, const eq_Sums& sums, const int* ends, int warp,
+EQ_DEV void eq_requantize_tile(char* results, const int (&sums)[EQ_TILES][4], const int* ends, int warp,
                                int lane) {
   const int pixel = warp % EQ_WARPS_M * EQ_WM + (lane >> 2);
   const int channel = warp / EQ_WARPS_M * EQ_WN + (lane & 3) * 2;
@@ -112,7 +75,7 @@ EQ_DEV void eq_requantize_tile(char* results, const eq_Sums& sums, const int* en
     const int2 bias = *(const int2*)(ends + c), scale = *(const int2*)(ends + EQ_BN + c);
 #pragma unroll
     for (int h = 0; h < EQ_TILES_M * 2; h++) {
-      const int* pair = &sums[h / 2][j][h % 2 * 2];
+      const int* pair = sums[h / 2 * EQ_TILES_N + j] + h % 2 * 2;
       const int low = eq_result(pair[0] + bias.x, eq_bits_float(scale.x));
       const int high = eq_result(pair[1] + bias.y, eq_bits_float(scale.y));
       *(short*)(results + (pixel + h * 8) * EQ_RESULT_PITCH + c) =

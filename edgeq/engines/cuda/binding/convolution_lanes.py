@@ -1,0 +1,101 @@
+"""A convolution -> tiles without tensor cores: conv_dp4a, or conv_fp32 where that is emulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgeq.engines.cuda.binding.convolution_gather import Gather
+from edgeq.engines.cuda.binding.convolution_problem import Problem
+from edgeq.engines.cuda.binding.convolution_tiled import Needs, TiledProduct
+from edgeq.engines.cuda.binding.site import Choice
+from edgeq.engines.cuda.launch import Constant
+from edgeq.engines.cuda.nodes import Int8s
+
+WORD = 4  # bytes of K
+PADDING = 4  # elements after each row of pixels in shared memory
+
+
+@dataclass(frozen=True)
+class LaneTile:
+    """bm pixels x bn channels, tm x tn a thread; a row of K has `row_bytes` of its bytes."""
+
+    bm: int
+    bn: int
+    tm: int
+    tn: int
+    bk: int
+    row_bytes: int
+    splits: int = 1
+
+    @property
+    def threads(self) -> int:
+        """Return the threads of a block."""
+        return self.bm // self.tm * (self.bn // self.tn)
+
+    @property
+    def name(self) -> str:
+        """Return what tells it from others."""
+        return f"{self.bm}x{self.bn}x{self.bk} t{self.tm}x{self.tn} k{self.splits}"
+
+    @property
+    def needs(self) -> Needs:
+        """Return what a block takes; a product's instruction is counted with the others."""
+        rows, sums = self.bk // self.row_bytes, self.tm * self.tn
+        staged = (self.bm + self.bn) * self.bk / WORD / self.threads
+        return Needs(
+            unit="dp4a" if self.row_bytes == WORD else "float",
+            registers=40 + int(sums * (1 if self.row_bytes == WORD else 2)),
+            step_instructions=rows * (sums + (self.tm + self.tn) // 4) + 6 * staged,
+            end_instructions=100 + 10 * sums,
+            stages=1,
+        )
+
+    def shared_bytes(self, gather: Gather) -> int:
+        """Return the shared memory of a block, as lane_tile.cuh lays it out."""
+        rows = self.bk // self.row_bytes
+        return 2 * WORD * rows * (self.bm + PADDING + self.bn) + gather.table_bytes
+
+    def arrange(self, weights: Int8s) -> Int8s:
+        """Reorder [OC, K] as [OC / bn, K / bk, bk / 4, bn, 4]."""
+        channels, depth = weights.shape
+        tiles = weights.reshape(
+            channels // self.bn, self.bn, depth // self.bk, self.bk // WORD, WORD
+        )
+        return np.ascontiguousarray(tiles.transpose(0, 2, 3, 1, 4))
+
+    def constants(self, gather: Gather) -> dict[str, Constant]:
+        """Return the macros of lane_tile.cuh."""
+        return {"TM": self.tm, "TN": self.tn}
+
+
+DP4A_TILES = (
+    LaneTile(128, 64, 8, 8, 32, WORD),
+    LaneTile(64, 64, 4, 8, 32, WORD),
+    LaneTile(64, 32, 4, 4, 32, WORD),
+    LaneTile(32, 32, 4, 4, 32, WORD),
+    LaneTile(128, 16, 4, 4, 32, WORD),
+)
+FP32_TILES = (
+    LaneTile(64, 64, 4, 8, 16, 1),
+    LaneTile(64, 32, 4, 4, 16, 1),
+    LaneTile(32, 32, 4, 4, 16, 1),
+    LaneTile(128, 16, 4, 4, 16, 1),
+)
+SPLITS = (1, 2, 4, 8)
+
+
+def lanes(problem: Problem) -> Iterator[Choice]:
+    """Yield the tiles that fit."""
+    has_dp4a = problem.site.target.has_dp4a
+    template, tiles = ("conv_dp4a", DP4A_TILES) if has_dp4a else ("conv_fp32", FP32_TILES)
+    gather = Gather.of(problem, tiles[0].bk)
+    if gather is None:
+        return
+    for tile in tiles:
+        for splits in SPLITS:
+            product = TiledProduct(problem, gather, replace(tile, splits=splits), template)
+            if product.is_sound:
+                yield product.choice()
