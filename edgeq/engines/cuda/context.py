@@ -58,6 +58,7 @@ class Gpu:
         self._driver = Driver.open()
         self._dependents: list[Dependent] = []
         self._checked = _Checked(self, self._cuda, self._driver)
+        self._context: Any = None
         self._enter()
 
     def _enter(self) -> None:
@@ -83,8 +84,9 @@ class Gpu:
         takes the context off its own stack, and would leave a primary one on the driver's.
         """
         self._driver.pop_context()
-        self._context.detach()
-        del self._context
+        if self._context is not None:
+            self._context.detach()
+            self._context = None
 
     def renew(self) -> None:
         """Make the context anew after a sticky error; whatever lived in it is gone.
@@ -96,7 +98,7 @@ class Gpu:
         self._abandon_all()
         self.generation += 1
         try:
-            self._driver.reset(ORDINAL)
+            self._driver.reset(ORDINAL)  # for another library may hold it, broken as it is
         finally:
             self._enter()
         self.lost_by = None
