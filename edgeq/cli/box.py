@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from edgeq.cli.arguments import (
     existing_file,
     load_config,
 )
-from edgeq.cli.output import print_json, print_table
+from edgeq.cli.output import print_json, print_table, printable
 from edgeq.config import load
 from edgeq.daemon.loop import Daemon
-from edgeq.engines.table import BACKENDS
+from edgeq.engines.cuda import presence
+from edgeq.engines.cuda.mending import read_platform
+from edgeq.engines.table import BACKENDS, CUDA
 from edgeq.errors import EdgeqError
 from edgeq.tflite.runtime import runtime_version
 
@@ -104,14 +107,18 @@ def examine() -> dict[str, Any]:
         runtime, note = str(version), FALLBACK_COST if version.is_fallback else ""
     except EdgeqError as error:
         runtime, note = "none", error.message
-    backends = [
+    backends: list[dict[str, Any]] = [
         {"name": b.name, "usable": not (reason := b.why_not()), "reason": reason} for b in BACKENDS
     ]
+    for backend in backends:
+        if backend["name"] == CUDA.name:
+            backend["checks"] = [asdict(finding) for finding in presence.examine()]
     return {
         "edgeq": edgeq.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "model": _board(),
+        "platform": str(read_platform()),
         "kernel": platform.release(),
         "cpus": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -143,6 +150,15 @@ def _print_report(report: dict[str, Any]) -> None:
     for backend in report["backends"]:
         state = "usable" if backend["usable"] else f"not usable: {backend['reason']}"
         print(f"backend {backend['name']:5s} {state}")
+        for finding in backend.get("checks", ()):
+            _print_finding(finding)
+
+
+def _print_finding(finding: dict[str, Any]) -> None:
+    sign = "ok" if finding["is_well"] else "--"
+    print(f"  {sign} {finding['check']:10s} {printable(finding['message'])}")
+    if finding["hint"]:
+        print(f"     {'':10s} {finding['hint']}")
 
 
 def _as_text(value: object) -> str:

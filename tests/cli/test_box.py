@@ -7,6 +7,9 @@ import pytest
 from edgeq import errors
 from edgeq.cli import box
 from edgeq.engines import table
+from edgeq.engines.cuda import presence
+from edgeq.engines.cuda.mending import Platform
+from edgeq.engines.cuda.presence import Finding
 from edgeq.tflite.runtime import RuntimeVersion
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +70,29 @@ def test_doctor_says_what_is_usable_and_why_not(edgeq):
     text = edgeq("doctor").out
     assert "backend cpu   usable" in text
     assert report["runtime"] in text
+
+
+def test_doctor_tells_what_cuda_lacks_and_the_command_that_mends_it(edgeq, monkeypatch):
+    well = Finding("gpu", True, "/dev/nvhost-gpu")
+    closed = Finding("permission", False, "user me may not\x1b[2J", "Run `sudo usermod`.")
+    monkeypatch.setattr(presence, "examine", lambda: (well, closed))
+    report = edgeq("doctor", "--json").json
+    backends = {backend["name"]: backend for backend in report["backends"]}
+    assert backends["cuda"]["checks"] == [
+        {"check": "gpu", "is_well": True, "message": "/dev/nvhost-gpu", "hint": ""},
+        {"check": "permission", "is_well": False, "message": "user me may not\x1b[2J",
+         "hint": "Run `sudo usermod`."},
+    ]  # fmt: skip
+    lines = edgeq("doctor").out.splitlines()
+    place = next(i for i, line in enumerate(lines) if line.startswith("backend cuda"))
+    assert lines[place + 1] == "  ok gpu        /dev/nvhost-gpu"
+    assert lines[place + 2] == "  -- permission user me may not\N{REPLACEMENT CHARACTER}[2J"
+    assert lines[place + 3].strip() == "Run `sudo usermod`."
+
+
+def test_doctor_names_the_platform(edgeq, monkeypatch):
+    monkeypatch.setattr(box, "read_platform", lambda: Platform(is_jetson=True, jetpack=6))
+    assert edgeq("doctor", "--json").json["platform"] == "Jetson, JetPack 6"
 
 
 def test_doctor_names_the_cost_of_the_fallback_runtime(edgeq, monkeypatch):
