@@ -308,7 +308,10 @@ class BilinearResize:
 
 @dataclass(frozen=True)
 class Quantize:
-    """float32 -> int8 (or uint8): `rint(x * inverse_scale)`, saturating, + zero_point."""
+    """float32 -> int8 (or uint8): `rint(x * inverse_scale)`, saturating, + zero_point.
+
+    A NaN gives the highest level, as XNNPACK's minimum does on x86.
+    """
 
     x: int
     y: int

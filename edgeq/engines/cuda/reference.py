@@ -207,8 +207,10 @@ def _channel_lookup(node: ChannelLookup, values: Values) -> Array:
 
 
 def _quantize(node: Quantize, values: Values) -> Array:
-    scaled = values[node.x] * np.float32(node.inverse_scale)
-    levels: Array = np.rint(np.clip(scaled, -BEYOND_INT8, BEYOND_INT8)).astype(np.int32)
+    with np.errstate(over="ignore"):
+        scaled = values[node.x] * np.float32(node.inverse_scale)
+    known = np.where(np.isnan(scaled), BEYOND_INT8, scaled)
+    levels: Array = np.rint(np.clip(known, -BEYOND_INT8, BEYOND_INT8)).astype(np.int32)
     return levels + node.zero_point
 
 

@@ -180,18 +180,18 @@ def test_a_move_steps_and_permutes() -> None:
 
 
 def test_quantize_saturates_and_dequantize_undoes_it() -> None:
-    x = np.array([-1e30, -0.26, 0.0, 0.25, 1e30], FLOAT)
-    values = (nodes.Value("x", (5,), "float32"), nodes.Value("q", (5,), "int8"),
-              nodes.Value("y", (5,), "float32"), nodes.Value("u", (5,), "uint8"))  # fmt: skip
+    x = np.array([-np.inf, -0.26, 0.0, 0.25, 3e38, np.nan], FLOAT)
+    values = (nodes.Value("x", (6,), "float32"), nodes.Value("q", (6,), "int8"),
+              nodes.Value("y", (6,), "float32"), nodes.Value("u", (6,), "uint8"))  # fmt: skip
     steps = (
         nodes.Quantize(0, 1, 2.0, -3),
         nodes.Dequantize(1, 2, 0.5, -3),
         nodes.Quantize(0, 3, 2.0, 7),
     )
     found = evaluate(nodes.Program(values, steps, (0,), (2,)), {0: x})
-    assert found[1].tolist() == [-128, -4, -3, -3, 127]
-    assert found[2].tolist() == [-62.5, -0.5, 0, 0, 65]
-    assert found[3].tolist() == [0, 6, 7, 7, 255]
+    assert found[1].tolist() == [-128, -4, -3, -3, 127, 127]
+    assert found[2].tolist() == [-62.5, -0.5, 0, 0, 65, 65]
+    assert found[3].tolist() == [0, 6, 7, 7, 255, 255]
 
 
 def test_resizes_read_what_they_are_told() -> None:

@@ -1,12 +1,12 @@
 // float32 -> int8 or uint8, EQ_WIDTH neighbours a thread: rint(x * INVERSE_SCALE) + ZERO_POINT,
-// saturating. The first kernel of most nets.
+// saturating. The first kernel of most nets. The minimum comes first: it makes a NaN the highest.
 //
 // Rows of y may be padded and x's not: of the last group of a row only x's EQ_ROW elements are
 // read, and what is then stored beyond them goes to padding that y owns.
 
 EQ_DEV int quantized(float v) {
   v = __fmul_rn(v, EQ_INVERSE_SCALE);
-  v = fminf(fmaxf(v, (float)(EQ_LOW - EQ_ZERO_POINT)), (float)(EQ_HIGH - EQ_ZERO_POINT));
+  v = fmaxf(fminf(v, (float)(EQ_HIGH - EQ_ZERO_POINT)), (float)(EQ_LOW - EQ_ZERO_POINT));
   return eq_rint(v) + EQ_ZERO_POINT;
 }
 
