@@ -128,6 +128,12 @@ def test_space_to_depth_and_back() -> None:
         check(back, depth, space, pair)
 
 
+def test_rows_that_no_word_fills_are_written_with_their_padding() -> None:
+    x = (1, 4, 6, 3)
+    assert check(part(x, x, 0), x, x, "dense pitch4", "slice_odd pitch16") == {"move x4 gathered"}
+    assert check(part(x, x, 0), x, x, "pitch4 slice4") == {"move x1"}
+
+
 def test_tiles_repeat() -> None:
     x, y = (1, 3, 4), (2, 3, 2, 4)
     loops = (Axis(2), Axis(3, 0, 1, 3, 4), Axis(2), Axis(4, 0, 1, 4, 1))

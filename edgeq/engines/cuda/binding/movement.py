@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeq.engines.cuda.binding.estimate import microseconds
 from edgeq.engines.cuda.binding.nest import VECTOR_BYTES, Nest, braced, together
-from edgeq.engines.cuda.binding.packing import sorted_constants
+from edgeq.engines.cuda.binding.packing import round_up, sorted_constants
 from edgeq.engines.cuda.binding.places import Places
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, View, Work
@@ -146,7 +146,18 @@ def _copy(node: Move, x_view: View, y_view: View) -> Copy:
         loops += _loops(axis, y_step, x, y)
     loops = [loop for loop in loops if loop.size > 1 or loop.extent]
     loops.sort(key=lambda loop: (loop.size > 1, -loop.y_stride))
-    return Copy(_merged(loops), x.pointer(start), y.pointer(node.offset), x_view.itemsize)
+    merged = _with_padding(_merged(loops), y_view)
+    return Copy(merged, x.pointer(start), y.pointer(node.offset), x_view.itemsize)
+
+
+def _with_padding(loops: tuple[Loop, ...], y: View) -> tuple[Loop, ...]:
+    """Let whole words reach beyond the end of rows, where y owns what lies there."""
+    *outer, last = loops
+    whole = round_up(last.size, WORD_BYTES // y.itemsize)
+    is_row = y.owns_padding and len(y.shape) > 1 and last.size == y.shape[-1] > 1
+    if last.extent or not is_row or last.y_stride != 1 or not last.size < whole <= y.pitch:
+        return loops
+    return (*outer, replace(last, size=whole, extent=last.size))
 
 
 def _leaves(axis: Axis) -> bool:

@@ -27,6 +27,7 @@ THREADS = 256
 ROW_THREADS = 128
 WIDTHS = (16, 4, 1)
 MOST_GROUPS = 32  # of a block: neighbours that are loaded together
+FEW_ROWS = 8  # so few that more than a warp for each may pay
 IN_FLIGHT = 4  # loads of a thread
 REQUANTIZED, AVERAGED, LARGEST = 0, 1, 2  # EQ_FINISH
 BEST = 2
@@ -121,7 +122,9 @@ def choices(node: Mean, site: Site) -> tuple[Choice, ...]:
         "LOW": node.low,
         "HIGH": node.high,
     }
-    found = [*_rows(columns, site, finish), *column_choices(columns, site, REQUANTIZED, finish)]
+    found = list(_rows(columns, site, finish))
+    if len(found) == 0 or columns.outer.count <= FEW_ROWS:
+        found += column_choices(columns, site, REQUANTIZED, finish)
     return tuple(sorted(found, key=lambda choice: choice.microseconds)[:BEST])
 
 

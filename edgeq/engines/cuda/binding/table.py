@@ -10,11 +10,13 @@ from edgeq.engines.cuda.binding import (
     dense,
     depthwise,
     elementwise,
+    matrix_product,
     movement,
     pooling,
     reducing,
     resizing,
     softmax,
+    transposed,
 )
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.nodes import (
@@ -25,6 +27,7 @@ from edgeq.engines.cuda.nodes import (
     Depthwise,
     Dequantize,
     Lookup,
+    MatrixProduct,
     Mean,
     Move,
     NearestResize,
@@ -34,12 +37,15 @@ from edgeq.engines.cuda.nodes import (
     Quantize,
     Softmax,
     Sum,
+    TransposedConvolution,
 )
 
 CHOICES: Mapping[type[Node], Callable[[Any, Site], tuple[Choice, ...]]] = {
     Convolution: convolution.choices,
     Depthwise: depthwise.choices,
     Dense: dense.choices,
+    TransposedConvolution: transposed.choices,
+    MatrixProduct: matrix_product.choices,
     Sum: elementwise.sum_choices,
     Product: elementwise.product_choices,
     Lookup: elementwise.lookup_choices,
