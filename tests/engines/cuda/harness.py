@@ -16,15 +16,8 @@ from edgeq.engines.cuda.launch import Pointer, View
 from edgeq.engines.cuda.nodes import Move, Node, Program, Value
 from edgeq.engines.cuda.reference import evaluate
 from edgeq.engines.cuda.targets import Target
-from tests.engines.cuda.machines import (
-    ALIGNMENT,
-    POISON,
-    Bytes,
-    Contents,
-    EmulatedMachine,
-    Machine,
-    run,
-)
+from tests.engines.cuda.machines import EmulatedMachine, Machine, run
+from tests.engines.cuda.spaces import ALIGNMENT, POISON, Bytes, Contents
 
 Array = npt.NDArray[Any]
 Choices = Callable[[Any, Site], Sequence[Choice]]

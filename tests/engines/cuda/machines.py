@@ -1,19 +1,19 @@
-"""A plan's spaces and launches, carried out on the CPU and checked after every launch."""
+"""A plan's launches carried out on the CPU: by emulated kernels, or by the PTX that NVRTC emits."""
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeq.engines.cuda.launch import Launch, Pointer, Space
 from edgeq.engines.cuda.render import render
 from edgeq.engines.cuda.targets import Target
+from tests.engines.cuda.compilers import real_compiler
 from tests.engines.cuda.emulator.emulator import (
     Emulator,
     EmulatorFault,
@@ -21,42 +21,12 @@ from tests.engines.cuda.emulator.emulator import (
     emulator,
     with_source_line,
 )
+from tests.engines.cuda.ptx.interpreter import run_grid
+from tests.engines.cuda.ptx.memory import GLOBAL_BASE, GlobalMemory
+from tests.engines.cuda.ptx.parser import PtxFault, PtxKernel, parse
+from tests.engines.cuda.spaces import Bytes, Contents, MachineFault, Region, lay_out
 
-Bytes = npt.NDArray[np.uint8]
-ALIGNMENT = 256  # of a space's start
-MARGIN = 0xC3  # what lies around a space, and stays there
-POISON = 0x9D  # what a space holds before anybody writes it
-
-
-class MachineFault(AssertionError):
-    """A kernel left something that it must not leave."""
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What the spaces hold before the first launch."""
-
-    arena: Bytes
-    constants: Bytes
-    scratch_bytes: int = 0
-    inputs: tuple[Bytes, ...] = ()
-    outputs: tuple[Bytes, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Region:
-    """A space in memory that ends where nobody may read."""
-
-    name: str
-    whole: Bytes  # a margin, what the space holds, a margin
-    start: int
-    size: int
-    is_writable: bool
-
-    @property
-    def contents(self) -> Bytes:
-        return self.whole[self.start : self.start + self.size]
-
+GAP = 4096  # bytes between interpreted regions
 
 Edit = Callable[[str], str]
 
@@ -74,73 +44,6 @@ class Machine(Protocol):
     def launch(self, launch: Launch) -> None: ...
 
     def close(self) -> None: ...
-
-
-@dataclass(eq=False)
-class Memory:
-    """The regions of a machine, and what must be so after every launch."""
-
-    regions: dict[tuple[Space, int], Region]
-    _constant: dict[tuple[Space, int], bytes] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for key, region in self.regions.items():
-            if not region.is_writable:
-                self._constant[key] = region.contents.tobytes()
-
-    def check(self, label: str) -> None:
-        for key, region in self.regions.items():
-            self._check_margins(label, region)
-            held = region.contents
-            if key[0] == "scratch" and held.any():
-                at = int(np.flatnonzero(held)[0])
-                raise MachineFault(f"{label} leaves scratch byte {at} of {held.size} nonzero")
-            if key in self._constant and held.tobytes() != self._constant[key]:
-                raise MachineFault(f"{label} writes to {region.name}, which it only may read")
-
-    def _check_margins(self, label: str, region: Region) -> None:
-        before, after = region.whole[: region.start], region.whole[region.start + region.size :]
-        if (before != MARGIN).any():
-            raise MachineFault(f"{label} writes before the start of {region.name}")
-        if (after != MARGIN).any():
-            at = region.size + int(np.flatnonzero(after != MARGIN)[0])
-            raise MachineFault(
-                f"{label} writes byte {at} of {region.name}, which has {region.size}"
-            )
-
-
-Allocate = Callable[[int], Bytes]  # at least so many bytes, the end at the end of a page
-
-
-def lay_out(contents: Contents, allocate: Allocate) -> Memory:
-    """Place every space."""
-    regions: dict[tuple[Space, int], Region] = {}
-
-    def add(space: Space, index: int, held: Bytes, is_writable: bool) -> None:
-        name = f"{space}{index}" if space in ("input", "output") else space
-        room = -(-held.size // ALIGNMENT) * ALIGNMENT
-        whole = allocate(room + ALIGNMENT)
-        start = whole.size - room
-        whole[:] = MARGIN
-        whole[start : start + held.size] = held
-        regions[space, index] = Region(name, whole, start, held.size, is_writable)
-
-    add("arena", 0, contents.arena, True)
-    add("constants", 0, contents.constants, False)
-    add("scratch", 0, np.zeros(contents.scratch_bytes, np.uint8), True)
-    for index, held in enumerate(contents.inputs):
-        add("input", index, held, False)
-    for index, held in enumerate(contents.outputs):
-        add("output", index, held, True)
-    return Memory(regions)
-
-
-@dataclass(frozen=True)
-class _Mapped:
-    """A region as the child process has it."""
-
-    file: int
-    address: int
 
 
 class EmulatedMachine:
@@ -207,6 +110,70 @@ class EmulatedMachine:
         if not 0 <= pointer.offset <= region.size:
             raise MachineFault(f"{pointer} lies outside {region.name} of {region.size} bytes")
         return self._addresses[pointer.space, pointer.index] + pointer.offset
+
+
+class InterpretedMachine:
+    """The PTX that NVRTC emits for the target, interpreted.
+
+    There is one schedule, all threads in step; races for shared memory are looked for instead.
+    """
+
+    def __init__(
+        self, contents: Contents, target: Target, seed: int = 0, edit: Edit = unchanged
+    ) -> None:
+        del seed
+        self.target = target
+        self.steps = 0
+        self._edit = edit
+        self._top = 0
+        self._buffer: Bytes = np.zeros(_room(contents), np.uint8)
+        self._memory = lay_out(contents, self._allocate)
+        regions = list(self._memory.regions.values())
+        starts = [self._start(region) for region in regions]
+        self._addresses = dict(zip(self._memory.regions, starts, strict=True))
+        self._global = GlobalMemory(self._buffer, regions, starts)
+
+    def memory(self, space: Space, index: int = 0) -> Bytes:
+        return self._memory.regions[space, index].contents
+
+    def launch(self, launch: Launch) -> None:
+        kernel = ptx_of(self._edit(render(launch.kernel)), self.target)
+        given = tuple(
+            GLOBAL_BASE + self._addresses[pointer.space, pointer.index] + pointer.offset
+            for pointer in launch.pointers
+        )
+        threads, dynamic = launch.kernel.threads, launch.kernel.dynamic_shared_bytes
+        try:
+            self.steps += run_grid(kernel, self._global, given, launch.grid, threads, dynamic)
+        except PtxFault as fault:
+            raise PtxFault(f"{launch.label}: {fault}") from None
+        self._memory.check(launch.label)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _allocate(self, size: int) -> Bytes:
+        start = self._top
+        self._top = -(-(start + size + GAP) // GAP) * GAP
+        return self._buffer[start : start + size]
+
+    def _start(self, region: Region) -> int:
+        base = self._buffer.__array_interface__["data"][0]
+        here: int = region.contents.__array_interface__["data"][0] - base
+        return here
+
+
+def _room(contents: Contents) -> int:
+    spaces = [contents.arena, contents.constants, *contents.inputs, *contents.outputs]
+    sizes = [*(space.size for space in spaces), contents.scratch_bytes]
+    return sum(-(-(size + 4 * GAP) // GAP) * GAP for size in sizes)
+
+
+@functools.cache
+def ptx_of(source: str, target: Target) -> PtxKernel:
+    """Compile a rendered source to PTX and read it; skips the test where there is no NVRTC."""
+    image = real_compiler(target).compile(source, target, "ptx").image
+    return parse(image.rstrip(b"\0").decode("utf-8"))
 
 
 def run(machine: Machine, launches: Sequence[Launch]) -> None:

@@ -12,7 +12,8 @@ from edgeq.engines.cuda.launch import Kernel, Launch, Pointer
 from edgeq.engines.cuda.render import template
 from edgeq.engines.cuda.targets import Target
 from tests.engines.cuda.emulator.emulator import EmulatorFault
-from tests.engines.cuda.machines import Contents, EmulatedMachine, MachineFault
+from tests.engines.cuda.machines import EmulatedMachine
+from tests.engines.cuda.spaces import Contents, MachineFault
 
 KERNEL = Kernel("lookup", (), 64)
 INPUT, OUTPUT, SCRATCH = Pointer("input"), Pointer("output"), Pointer("scratch")
@@ -85,7 +86,7 @@ def test_a_missing_barrier_shows_in_the_result(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_copy_arrives_no_sooner_than_it_is_waited_for(seed):
     copied = """EQ_SMEM(tile, 256);
-  if (threadIdx.x < 16) eq_cp_async16(tile + 16 * threadIdx.x, x + 4 * threadIdx.x);
+  if (threadIdx.x < 16) eq_cp_async<16>(tile + 16 * threadIdx.x, x + 4 * threadIdx.x);
   eq_cp_commit();
   WAIT
   __syncthreads();
@@ -225,7 +226,7 @@ FAULTS = {
         "other lanes of the warp are at",
     ),
     "a copy nobody waits for": (
-        "EQ_SMEM(tile, 16); if (!threadIdx.x) eq_cp_async16(tile, x);",
+        "EQ_SMEM(tile, 16); if (!threadIdx.x) eq_cp_async<16>(tile, x);",
         "cp.async that nobody waited for",
     ),
     "too much shared memory": ("EQ_SMEM(tile, 50000); y[0] = tile[0];", "49152 is the limit"),

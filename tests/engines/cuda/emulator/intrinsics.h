@@ -64,10 +64,8 @@ static inline u32 __byte_perm(u32 a, u32 b, u32 selector) {
   const u64 bytes = ((u64)b << 32) | a;
   u32 result = 0;
   for (int i = 0; i < 4; i++) {
-    const u32 pick = (selector >> (4 * i)) & 15;
-    u32 byte = (u32)(bytes >> (8 * (pick & 7))) & 255;
-    if (pick & 8) byte = byte & 128 ? 255 : 0;  // the sign, replicated
-    result |= byte << (8 * i);
+    const u32 pick = (selector >> (4 * i)) & 7;  // the fourth bit is left out, unlike prmt's
+    result |= ((u32)(bytes >> (8 * pick)) & 255) << (8 * i);
   }
   return result;
 }
