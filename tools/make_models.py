@@ -3,6 +3,10 @@
 Run from the repository's root, with the development dependencies:
 
     python -m tools.make_models [--out tests/data]
+    python -m tools.make_models --workloads FOLDER [NAME ...]
+
+The second form makes nothing of that, but the benchmarks' nets: ResNet-50, MobileNets, SSD and YOLO
+as INT8 files with random weights, 45 MB in all, which nobody needs to commit.
 
 The images are scikit-learn's digits (UCI Optical Recognition of Handwritten Digits, CC BY 4.0),
 8 x 8 pixels drawn as 16 x 16. The model takes pixels from 0 to 255 as float32: the division by
@@ -20,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.datasets import load_digits
 
 from edgeq.files import sha256_bytes, write_atomic
 from edgeq.tflite.model import Model
@@ -38,6 +41,8 @@ from tools.numpy_training import (
     forward,
     train,
 )
+from tools.workloads.nets import WORKLOADS
+from tools.workloads.quantized import write_workloads
 
 Array = npt.NDArray[Any]
 
@@ -50,6 +55,8 @@ VERSIONS = {"digits.tflite": (1, Schedule(epochs=20)), "digits_v2.tflite": (2, S
 
 def load_images() -> tuple[Array, Array]:
     """Return uint8 images [N, 16, 16, 1] and their labels [N], shuffled always alike."""
+    from sklearn.datasets import load_digits  # the workloads are made where it may be missing
+
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     pixels = np.rint(digits.images[order] * (255 / 16)).astype(np.uint8)
@@ -196,7 +203,17 @@ def make_samples(x: Array, y: Array) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("tests/data"))
-    out = parser.parse_args().out
+    parser.add_argument("--workloads", type=Path, metavar="FOLDER")
+    parser.add_argument("only", nargs="*", metavar="NAME", choices=[w.name for w in WORKLOADS])
+    options = parser.parse_args()
+    if options.workloads is None:
+        make_data(options.out)
+        return
+    for path in write_workloads(options.workloads, options.only):
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def make_data(out: Path) -> None:
     x, y = load_images()
     files, entries = {}, {}
     for name, (seed, schedule) in VERSIONS.items():
