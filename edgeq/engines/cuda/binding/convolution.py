@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgeq.engines.cuda.binding.convolution_direct import direct
 from edgeq.engines.cuda.binding.convolution_lanes import lanes
-from edgeq.engines.cuda.binding.convolution_mma import mma
+from edgeq.engines.cuda.binding.convolution_mma import tensor
 from edgeq.engines.cuda.binding.convolution_problem import Problem
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.nodes import Convolution, Dense
@@ -18,19 +18,20 @@ def choices(node: Convolution, site: Site) -> tuple[Choice, ...]:
     Raises:
         EngineError: a value is too large for any kernel.
     """
-    return _ordered(Problem.of(node, site))
+    return ordered(Problem.of(node, site))
 
 
 def as_convolution(node: Dense, site: Site) -> tuple[Choice, ...]:
     """Return the ways to carry out a Dense of many rows: a convolution of 1 x 1 pixels."""
-    return _ordered(Problem.of(node, site))
+    return ordered(Problem.of(node, site))
 
 
-def _ordered(problem: Problem) -> tuple[Choice, ...]:
+def ordered(problem: Problem) -> tuple[Choice, ...]:
+    """Return the ways to carry out a problem, best first by estimate."""
     return tuple(sorted(_candidates(problem), key=lambda choice: choice.microseconds))
 
 
 def _candidates(problem: Problem) -> Iterator[Choice]:
     yield direct(problem)
-    yield from mma(problem)
+    yield from tensor(problem)
     yield from lanes(problem)

@@ -9,11 +9,6 @@
 #include "mma_tile.cuh"
 #include "splits.cuh"
 
-#define EQ_A_ROWS (EQ_THREADS / EQ_STEP_GROUPS)  // fetched at once
-#define EQ_A_LOADS ((EQ_BM + EQ_A_ROWS - 1) / EQ_A_ROWS)
-#define EQ_B_CHUNKS (EQ_B_BYTES / 16)
-#define EQ_B_LOADS ((EQ_B_CHUNKS + EQ_THREADS - 1) / EQ_THREADS)
-
 // Begins to copy one group of this thread's rows of x, and its part of the weights' tile.
 EQ_DEV void eq_fetch(char* stage, const eq_Window (&windows)[EQ_A_LOADS], eq_Group group,
                      const i8* tile, const i8* outside) {
@@ -22,14 +17,12 @@ EQ_DEV void eq_fetch(char* stage, const eq_Window (&windows)[EQ_A_LOADS], eq_Gro
 #pragma unroll
   for (int i = 0; i < EQ_A_LOADS; i++) {
     char* to = stage + eq_swizzled(row + i * EQ_A_ROWS, byte / 16) + byte % 16;
-    if (EQ_BM % EQ_A_ROWS == 0 || row + i * EQ_A_ROWS < EQ_BM)
-      eq_cp_async<EQ_UNIT>(to, eq_source(windows[i], group, outside));
+    if (eq_has_row(i)) eq_cp_async<EQ_UNIT>(to, eq_source(windows[i], group, outside));
   }
 #pragma unroll
   for (int i = 0; i < EQ_B_LOADS; i++) {
     const int chunk = threadIdx.x + i * EQ_THREADS;
-    if (EQ_B_CHUNKS % EQ_THREADS == 0 || chunk < EQ_B_CHUNKS)
-      eq_cp_async<16>(stage + EQ_A_BYTES + chunk * 16, tile + chunk * 16);
+    if (eq_has_chunk(i)) eq_cp_async<16>(stage + EQ_A_BYTES + chunk * 16, tile + chunk * 16);
   }
 }
 
@@ -51,18 +44,13 @@ void conv_mma(const i8* __restrict__ x, const i8* __restrict__ weights,
   eq_Group* groups = (eq_Group*)(tile + EQ_GROUPS_AT);
   eq_fill_groups(groups);
 
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int first_m = blockIdx.x * EQ_BM, first_c = blockIdx.y * EQ_BN;
-  const int first = EQ_SPLITS > 1 ? blockIdx.z * EQ_SPLIT_STEPS : 0;
-  const int end = EQ_SPLITS > 1 ? min(first + EQ_SPLIT_STEPS, EQ_STEPS) : EQ_STEPS;
+  const int first = EQ_FIRST_STEP, end = EQ_END_STEP;
   const int column = threadIdx.x % EQ_STEP_GROUPS;
   const i8* b = weights + (blockIdx.y * EQ_STEPS + first) * EQ_B_BYTES;
   eq_Window windows[EQ_A_LOADS];
-#pragma unroll
-  for (int i = 0; i < EQ_A_LOADS; i++)
-    windows[i] = eq_window(x, first_m + threadIdx.x / EQ_STEP_GROUPS + i * EQ_A_ROWS);
+  eq_find_windows(windows, x);
 
-  eq_fetch_ends(ends, bias + first_c, scale + first_c);
+  eq_fetch_ends(ends, bias + blockIdx.y * EQ_BN, scale + blockIdx.y * EQ_BN);
 #pragma unroll
   for (int s = 0; s < EQ_STAGES - 1; s++, b += EQ_B_BYTES) {
     if (first + s < end)
@@ -71,9 +59,8 @@ void conv_mma(const i8* __restrict__ x, const i8* __restrict__ weights,
     eq_cp_commit();
   }
 
-  int sums[EQ_TILES][4];
-#pragma unroll
-  for (int i = 0; i < EQ_TILES * 4; i++) sums[i / 4][i % 4] = 0;
+  eq_Sums sums;
+  eq_zero(sums);
   int read = 0, write = EQ_STAGES - 1;
 #pragma unroll 1
   for (int step = first; step < end; step++, b += EQ_B_BYTES) {
@@ -84,7 +71,7 @@ void conv_mma(const i8* __restrict__ x, const i8* __restrict__ weights,
       eq_fetch(tile + write * EQ_STAGE_BYTES, windows,
                eq_group_of(groups, next * EQ_STEP_GROUPS + column), b, outside);
     eq_cp_commit();
-    eq_multiply(sums, tile + read * EQ_STAGE_BYTES, warp, lane);
+    eq_multiply(sums, tile + read * EQ_STAGE_BYTES, step);
     read = read + 1 == EQ_STAGES ? 0 : read + 1;
     write = write + 1 == EQ_STAGES ? 0 : write + 1;
   }
@@ -92,10 +79,8 @@ void conv_mma(const i8* __restrict__ x, const i8* __restrict__ weights,
   __syncthreads();
 
 #if EQ_SPLITS > 1
-  if (!eq_join_splits<EQ_TILES * 4>(sums[0], scratch)) return;
+  if (!eq_join_splits<EQ_TILES * 4>(sums.of[0], scratch)) return;
 #endif
-  eq_requantize_tile(tile, sums, ends, warp, lane);
-  __syncthreads();
-  eq_store_tile(y, tile, first_m, first_c, other, table);
+  eq_store_tile(y, tile, sums, ends, other, table);
 }
 EQ_EXPORT(conv_mma)

@@ -14,6 +14,13 @@
 #define EQ_STEPS ((EQ_GROUPS + EQ_STEP_GROUPS - 1) / EQ_STEP_GROUPS)
 #define EQ_IS_POINTWISE (EQ_KH * EQ_KW == 1 && !EQ_IS_PADDED)
 
+// A thread takes one of a step's groups, of the rows thread / STEP_GROUPS + i * A_ROWS.
+#define EQ_A_ROWS (EQ_THREADS / EQ_STEP_GROUPS)
+#define EQ_A_LOADS ((EQ_BM + EQ_A_ROWS - 1) / EQ_A_ROWS)
+// The weights of a step lie together: a thread takes 16 bytes at thread + i * THREADS.
+#define EQ_B_CHUNKS (EQ_BN * EQ_BK / 16)
+#define EQ_B_LOADS ((EQ_B_CHUNKS + EQ_THREADS - 1) / EQ_THREADS)
+
 struct eq_Group {
   int offset;  // from a window's first byte
   u32 bits;    // of its row, and of its column from bit 16 on
@@ -83,3 +90,15 @@ EQ_DEV void eq_fill_groups(eq_Group* groups) {
 }
 EQ_DEV eq_Group eq_group_of(const eq_Group* groups, int index) { return groups[index]; }
 #endif
+
+EQ_DEV bool eq_has_row(int i) {
+  return EQ_BM % EQ_A_ROWS == 0 || threadIdx.x / EQ_STEP_GROUPS + i * EQ_A_ROWS < EQ_BM;
+}
+EQ_DEV bool eq_has_chunk(int i) {
+  return EQ_B_CHUNKS % EQ_THREADS == 0 || threadIdx.x + i * EQ_THREADS < EQ_B_CHUNKS;
+}
+EQ_DEV void eq_find_windows(eq_Window (&windows)[EQ_A_LOADS], const i8* __restrict__ x) {
+#pragma unroll
+  for (int i = 0; i < EQ_A_LOADS; i++)
+    windows[i] = eq_window(x, blockIdx.x * EQ_BM + threadIdx.x / EQ_STEP_GROUPS + i * EQ_A_ROWS);
+}

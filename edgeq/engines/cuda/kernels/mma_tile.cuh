@@ -21,7 +21,17 @@
 #define EQ_GROUPS_AT (EQ_ENDS_AT + EQ_BN * 8)
 #define EQ_SHARED_BYTES (EQ_GROUPS_AT + EQ_TABLE_GROUPS * 8)
 
-#define EQ_TILES (EQ_TILES_M * EQ_TILES_N)  // of 16 x 8, of which a lane holds four sums
+#define EQ_TILES (EQ_TILES_M * EQ_TILES_N)  // of 16 x 8
+
+struct eq_Sums {
+  int of[EQ_TILES][4];  // lane l: pixels l / 4 and l / 4 + 8, of each the channels l % 4 * 2 and next
+};
+
+EQ_DEV void eq_zero(eq_Sums& sums) {
+#pragma unroll
+  for (int i = 0; i < EQ_TILES * 4; i++) sums.of[i / 4][i % 4] = 0;
+}
+
 
 EQ_DEV int eq_swizzled(int row, int chunk) {
   const int chunks = EQ_BK / 16;
@@ -41,7 +51,8 @@ EQ_DEV void eq_mma(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 
 // Adds the products of one stage. Of 32 bytes of K, lane l reads with ldmatrix the row l % 16 of 16
 // pixels, half l / 16; and the row l % 8 + l / 16 * 8 of 16 channels, half l / 8 % 2.
-EQ_DEV void eq_multiply(int (&sums)[EQ_TILES][4], const char* stage, int warp, int lane) {
+EQ_DEV void eq_multiply(eq_Sums& sums, const char* stage, int) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int pixel = warp % EQ_WARPS_M * EQ_WM + (lane & 15);
   const int channel = warp / EQ_WARPS_M * EQ_WN + (lane & 7) + (lane >> 4) * 8;
   const char* b_rows = stage + EQ_A_BYTES;
@@ -59,14 +70,13 @@ EQ_DEV void eq_multiply(int (&sums)[EQ_TILES][4], const char* stage, int warp, i
     for (int i = 0; i < EQ_TILES_M; i++)
 #pragma unroll
       for (int j = 0; j < EQ_TILES_N; j++)
-        eq_mma(sums[i * EQ_TILES_N + j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+        eq_mma(sums.of[i * EQ_TILES_N + j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
   }
 }
 
-// Requantizes the sums into rows of bytes in shared memory. Lane l holds of each 16 x 8 the pixels
-// l / 4 and l / 4 + 8, the channels l % 4 * 2 and the next. `ends` has BN biases, then BN scales.
-EQ_DEV void eq_requantize_tile(char* results, const int (&sums)[EQ_TILES][4], const int* ends, int warp,
-                               int lane) {
+// Requantizes the sums into rows of bytes in shared memory. `ends` has BN biases, then BN scales.
+EQ_DEV void eq_requantize_tile(char* results, const eq_Sums& sums, const int* ends) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int pixel = warp % EQ_WARPS_M * EQ_WM + (lane >> 2);
   const int channel = warp / EQ_WARPS_M * EQ_WN + (lane & 3) * 2;
 #pragma unroll
@@ -75,7 +85,7 @@ EQ_DEV void eq_requantize_tile(char* results, const int (&sums)[EQ_TILES][4], co
     const int2 bias = *(const int2*)(ends + c), scale = *(const int2*)(ends + EQ_BN + c);
 #pragma unroll
     for (int h = 0; h < EQ_TILES_M * 2; h++) {
-      const int* pair = sums[h / 2 * EQ_TILES_N + j] + h % 2 * 2;
+      const int* pair = sums.of[h / 2 * EQ_TILES_N + j] + h % 2 * 2;
       const int low = eq_result(pair[0] + bias.x, eq_bits_float(scale.x));
       const int high = eq_result(pair[1] + bias.y, eq_bits_float(scale.y));
       *(short*)(results + (pixel + h * 8) * EQ_RESULT_PITCH + c) =
@@ -84,14 +94,16 @@ EQ_DEV void eq_requantize_tile(char* results, const int (&sums)[EQ_TILES][4], co
   }
 }
 
-// Finishes and stores the rows, VECTOR channels at a time; first_m and first_c are the tile's.
-EQ_DEV void eq_store_tile(i8* __restrict__ y, const char* results, int first_m, int first_c,
+// Requantizes the sums, finishes and stores them, VECTOR channels at a time.
+EQ_DEV void eq_store_tile(i8* __restrict__ y, char* results, const eq_Sums& sums, const int* ends,
                           const i8* __restrict__ other, const i8* __restrict__ table) {
+  eq_requantize_tile(results, sums, ends);
+  __syncthreads();
   const int across = EQ_BN / EQ_VECTOR;
 #pragma unroll 4
   for (int e = threadIdx.x; e < EQ_BM * across; e += EQ_THREADS) {
     const int row = e / across, column = e % across * EQ_VECTOR;
-    const int m = first_m + row, c = first_c + column;
+    const int m = blockIdx.x * EQ_BM + row, c = blockIdx.y * EQ_BN + column;
     if (m < EQ_PIXELS && c < EQ_Y_C)
       eq_finish_vector(y + m * EQ_Y_PITCH + c, results + row * EQ_RESULT_PITCH + column,
                        other + m * EQ_OTHER_PITCH + c, table);

@@ -2,6 +2,9 @@
 // holds a counter for each tile, and from int SPLIT_SUMS on TILE_SUMS partial sums a tile, in the
 // order in which threads hold them.
 
+#define EQ_FIRST_STEP (EQ_SPLITS > 1 ? (int)blockIdx.z * EQ_SPLIT_STEPS : 0)  // of this block
+#define EQ_END_STEP (EQ_SPLITS > 1 ? min(EQ_FIRST_STEP + EQ_SPLIT_STEPS, EQ_STEPS) : EQ_STEPS)
+
 // Every block adds its sums; the last of a tile to arrive takes the total, leaves zeros behind, and
 // alone gets `true`. Integers add up to the same in any order.
 template <int Count>
