@@ -13,7 +13,34 @@ import numpy as np
 from edgeq.engines.cuda.binding.packing import Pixels, padded, round_up
 from edgeq.engines.cuda.binding.site import Site
 from edgeq.engines.cuda.launch import Constant, Pointer
-from edgeq.engines.cuda.nodes import Addition, Epilogue, Requantization
+from edgeq.engines.cuda.nodes import Addition, Epilogue, Pair, Requantization
+
+
+@dataclass(frozen=True)
+class Phases:
+    """What the channels of a convolution hold that stands for a transposed one.
+
+    Channel p * channels + c of its pixel q is channel c of the pixel `q * stride + p + offset` of
+    the stored value, if that has it; p counts the stride's rows and columns.
+    """
+
+    stored: Pixels
+    channels: int  # of a phase: those of the stored value, up to whole vectors
+    stride: Pair
+    offset: Pair
+
+    def constants(self) -> dict[str, Constant]:
+        """Return the macros of device.cuh's `eq_place`."""
+        return {
+            "PHASES_H": self.stride[0],
+            "PHASES_W": self.stride[1],
+            "PHASE_C": self.channels,
+            "OFFSET_H": self.offset[0],
+            "OFFSET_W": self.offset[1],
+            "STORED_H": self.stored.h,
+            "STORED_W": self.stored.w,
+            "STORED_C": self.stored.channels,
+        }
 
 
 @dataclass(frozen=True)
@@ -23,6 +50,7 @@ class Ending:
     epilogue: Epilogue
     y: Pixels
     other: Pixels | None
+    phases: Phases | None = None
 
     @classmethod
     def of(cls, site: Site, epilogue: Epilogue, y: int) -> Ending:
@@ -36,13 +64,14 @@ class Ending:
 
         Padding is written where y owns it: `round_up(y.channels, vector)` channels are stored.
         """
-        views = [self.y] if self.other is None else [self.y, self.other]
+        stored = self.y if self.phases is None else self.phases.stored
+        views = [stored] if self.other is None else [stored, self.other]
         aligned = min(pixels.alignment for pixels in views)
         return next(
             width
             for width in (16, 8, 4, 2, 1)
             if aligned % width == 0
-            and all(pixels.has_room(round_up(self.y.channels, width)) for pixels in views)
+            and all(pixels.has_room(round_up(stored.channels, width)) for pixels in views)
         )
 
     @property
@@ -62,6 +91,7 @@ class Ending:
             "OTHER_PITCH": 0 if self.other is None else self.other.pitch,
             **requantization_constants(requantization),
             **_addition_constants(self.epilogue.addition),
+            **(self.phases.constants() if self.phases else {}),
         }
 
     def pointers(self, site: Site, channels: int = 0) -> tuple[Pointer, Pointer, Pointer, Pointer]:

@@ -214,13 +214,32 @@ EQ_DEV int eq_epilogue(int acc, float scale, int other, const i8* __restrict__ t
   return eq_finish(eq_result(acc, scale), other, table);
 }
 
+// Says whether y has channel c of pixel m, and turns both into its own: of a convolution that stands
+// for a transposed one each channel is one of the PHASES_H x PHASES_W pixels of y that lie together.
+#ifdef EQ_PHASES_H
+EQ_DEV bool eq_place(int& m, int& c) {
+  const int phase = c / EQ_PHASE_C, image = m / (EQ_Y_H * EQ_Y_W);
+  const int h = m / EQ_Y_W % EQ_Y_H * EQ_PHASES_H + phase / EQ_PHASES_W + EQ_OFFSET_H;
+  const int w = m % EQ_Y_W * EQ_PHASES_W + phase % EQ_PHASES_W + EQ_OFFSET_W;
+  m = (image * EQ_STORED_H + h) * EQ_STORED_W + w;
+  c %= EQ_PHASE_C;
+  return (u32)h < EQ_STORED_H && (u32)w < EQ_STORED_W && c < EQ_STORED_C;
+}
+#else
+#define EQ_STORED_C EQ_Y_C
+EQ_DEV bool eq_place(int&, int&) { return true; }
+#endif
+
 // The plain end of an accumulator that one thread holds: pixel m, channel c. Pixels lie EQ_Y_PITCH
 // elements apart, those of the residual addition's other value EQ_OTHER_PITCH.
 EQ_DEV void eq_store_result(i8* __restrict__ y, int m, int c, int acc, const int* __restrict__ bias,
                             const float* __restrict__ scale, const i8* __restrict__ other,
                             const i8* __restrict__ table) {
+  acc += bias[c];
+  const float factor = scale[c];
+  if (!eq_place(m, c)) return;
   int b = EQ_ADD ? eq_ldg_i8(other + m * EQ_OTHER_PITCH + c) : 0;
-  y[m * EQ_Y_PITCH + c] = (i8)eq_epilogue(acc + bias[c], scale[c], b, table);
+  y[m * EQ_Y_PITCH + c] = (i8)eq_epilogue(acc, factor, b, table);
 }
 
 // Finishes and stores EQ_VECTOR channels that eq_result gave, at once.
@@ -260,6 +279,7 @@ EQ_DEV u32 eq_epilogue4(int4 acc, int4 bias, int4 scale, u32 other, const i8* __
 EQ_DEV void eq_store_four(i8* __restrict__ y, int m, int c, int4 sums, int4 scales,
                           const i8* __restrict__ other, const i8* __restrict__ table) {
   const int4 none = {0, 0, 0, 0};
+  if (!eq_place(m, c)) return;
   i8* to = y + m * EQ_Y_PITCH + c;
   other += m * EQ_OTHER_PITCH + c;
 #if EQ_VECTOR >= 4
@@ -269,7 +289,7 @@ EQ_DEV void eq_store_four(i8* __restrict__ y, int m, int c, int4 sums, int4 scal
   const int scale[4] = {scales.x, scales.y, scales.z, scales.w};
 #pragma unroll
   for (int k = 0; k < 4; k++)
-    if (c + k < EQ_Y_C)
+    if (c + k < EQ_STORED_C)
       to[k] = (i8)eq_epilogue(sum[k], eq_bits_float(scale[k]), EQ_ADD ? eq_ldg_i8(other + k) : 0,
                               table);
 #endif
