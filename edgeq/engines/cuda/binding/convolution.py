@@ -33,5 +33,6 @@ def ordered(problem: Problem) -> tuple[Choice, ...]:
 
 def _candidates(problem: Problem) -> Iterator[Choice]:
     yield direct(problem)
-    yield from tensor(problem)
-    yield from lanes(problem)
+    folded = problem.folded()
+    yield from tensor(folded)
+    yield from lanes(folded)

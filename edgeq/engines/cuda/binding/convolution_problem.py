@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from edgeq.engines.cuda.binding.epilogue import Ending
 from edgeq.engines.cuda.binding.packing import Pixels, sorted_constants
 from edgeq.engines.cuda.binding.site import Site
@@ -11,6 +13,7 @@ from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, Work
 from edgeq.engines.cuda.nodes import Convolution, Dense, Int8s, Window
 
 ONCE = Window(size=(1, 1), stride=(1, 1))
+WIDEST = 16  # bytes that are read at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +27,7 @@ class Problem:
     zero_point: int
     ending: Ending
     label: str
+    unfolded: Problem | None = None  # what it was before
 
     @classmethod
     def of(cls, node: Convolution | Dense, site: Site) -> Problem:
@@ -72,11 +76,42 @@ class Problem:
     @property
     def work(self) -> Work:
         """Return what the arithmetic needs at least, whatever kernel does it."""
-        return Work(
-            self.y.count * self.weights.size,
-            self.x.bytes + self.weights.size + self.ending.read_bytes,
-            self.y.bytes,
+        plain = self.unfolded or self
+        read = plain.x.bytes + plain.weights.size + self.ending.read_bytes
+        return Work(self.y.count * plain.weights.size, read, self.y.bytes)
+
+    def folded(self) -> Problem:
+        """See pixels side by side as one of more channels, where a stride steps over them anyway.
+
+        A first layer's 7 x 7 by 2 x 2 over 4 channels is one of 7 x 4 by 2 x 1 over 8, whose bytes
+        are read 8 at a time.
+        """
+        x, window = self.x, self.window
+        stride, before = window.stride[1], window.before[1]
+        sizes = [f for f in (4, 2) if stride % f == 0 and x.w % f == 0 and f * x.pitch <= WIDEST]
+        if not sizes or window.size[1] == 1 or window.dilation[1] > 1 or not x.has_room(x.pitch):
+            return self
+        fold = sizes[0]
+        ahead = -(-before // fold)
+        shift = ahead * fold - before
+        columns = -(-(window.size[1] + shift) // fold)
+        wider = replace(
+            window,
+            size=(window.size[0], columns),
+            stride=(window.stride[0], stride // fold),
+            before=(window.before[0], ahead),
         )
+        together = fold * x.pitch
+        pixels = replace(x, w=x.w // fold, channels=together, pitch=together)
+        weights = self._folded_weights(fold, shift, columns)
+        return replace(self, x=pixels, weights=weights, window=wider, unfolded=self)
+
+    def _folded_weights(self, fold: int, shift: int, columns: int) -> Int8s:
+        """Return [OC, KH, columns, fold * pitch], the first tap `shift` pixels further right."""
+        oc, kh, kw, channels = self.weights.shape
+        result = np.zeros((oc, kh, columns * fold, self.x.pitch), np.int8)
+        result[:, :, shift : shift + kw, :channels] = self.weights
+        return result.reshape(oc, kh, columns, fold * self.x.pitch)
 
     def constants(self) -> dict[str, Constant]:
         """Return the macros of shapes, window and epilogue that all kernels share."""
