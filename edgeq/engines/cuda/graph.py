@@ -132,7 +132,12 @@ def simplify(model: Model, graph: Graph) -> Graph:
 
 
 def _fold(model: Model, op: Op, tensors: list[Tensor]) -> list[Tensor] | None:
-    """Return the op's outputs as constants, or None where they depend on the input."""
+    """Return the op's outputs as constants, or None where they depend on the input.
+
+    What the model gives out is left to an op.
+    """
+    if set(op.outputs) & set(model.outputs):
+        return None
     read_shape = READS_SHAPE_ONLY.get(op.name)
     if read_shape is not None:
         result = tensors[op.outputs[0]]
