@@ -83,6 +83,7 @@ class Deployment:
     state: State = "waiting"
     reason: str = ""
     method: str = ""  # of the live version
+    noted_engine: str = ""  # the kind of engine that was last said to serve
     model_sha256: str = ""  # of the float model behind the live version
     arriving: Admitted | None = None  # a drop that is built before it is served
     building: BuildJob | None = None  # what is being built; another job's outcome is stale

@@ -194,6 +194,7 @@ class Daemon:
     def _tick(self) -> None:
         for deployment in list(self._deployer.deployments.values()):
             self._deployer.check_probation(deployment)
+            self._deployer.publisher.note_engine(deployment)
             self._drift.check(deployment)
 
     def _ping(self) -> None:

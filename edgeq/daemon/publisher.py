@@ -22,6 +22,7 @@ from edgeq.errors import EdgeqError, EngineError, RegistryError, SwapError
 from edgeq.intake.admit import Admitted
 from edgeq.observe.drift import DriftMonitor, DriftReference
 from edgeq.registry import Version
+from edgeq.swap import LiveInfo
 from edgeq.tflite.runtime import TensorSpec, runtime_version
 
 logger = logging.getLogger(__name__)
@@ -191,6 +192,26 @@ class Publisher:
         context.metrics.swaps.labels(target.name, "rolled_back").inc()
         logger.warning("rolled back", extra=_fields(target, reason=reason))
 
+    # ---- what serves
+
+    def note_engine(self, deployment: Deployment) -> None:
+        """Say it where another engine answers than before: a GPU failed, or is well again."""
+        live = deployment.slot.live
+        if live is None or live.engine == deployment.noted_engine:
+            return
+        message = f"answers come from {live.engine}, not from {deployment.noted_engine} any more"
+        reason = live.fault or "it is well again"
+        self._name_engine(deployment, live)
+        name, version = deployment.name, int(live.version)
+        self._context.registry.record(name, "engine", f"{message}: {reason}", version=version)
+        fields = {"model": name, "version": version, "engine": live.engine, "reason": reason}
+        logger.warning("engine changed", extra=fields)
+
+    def _name_engine(self, deployment: Deployment, live: LiveInfo) -> None:
+        deployment.noted_engine = live.engine
+        name, method = deployment.name, deployment.method
+        self._context.metrics.set_live(name, live.version, live.engine, method)
+
     # ---- parts
 
     def _put_in_slot(self, deployment: Deployment, version: int, bundle: Bundle) -> float:
@@ -204,9 +225,7 @@ class Publisher:
         assert live is not None
         deployment.method = manifest.method
         deployment.model_sha256 = manifest.model_sha256
-        self._context.metrics.set_live(
-            deployment.name, live.version, manifest.engine, manifest.method
-        )
+        self._name_engine(deployment, live)
         deployment.monitor = self._monitor(deployment, live.version)
         deployment.drift = None
 

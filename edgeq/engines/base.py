@@ -17,7 +17,11 @@ class Engine(Protocol):
 
     @property
     def kind(self) -> EngineKind:
-        """What the responses name as X-Edgeq-Engine."""
+        """Who answers: what the responses name as X-Edgeq-Engine."""
+
+    @property
+    def fault(self) -> str:
+        """Why another kind answers than the one it was loaded as; "" where none does."""
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

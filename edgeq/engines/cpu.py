@@ -19,6 +19,7 @@ class CpuEngine:
     ) -> None:
         self._runner = Runner(content, threads=threads, delegate=delegate)
         self.kind = kind
+        self.fault = ""
         self.inputs = self._runner.inputs
         self.outputs = self._runner.outputs
 

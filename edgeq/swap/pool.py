@@ -7,7 +7,7 @@ import ctypes
 import queue
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class LiveInfo:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     since: float
+    fault: str = ""  # why another engine answers than the one that was published
 
 
 @dataclass(eq=False)
@@ -55,6 +56,14 @@ class Pool:
     requests: int = 0
     errors: int = 0
     nonfinite: int = 0
+
+    @property
+    def present(self) -> LiveInfo:
+        """What serves, by the engine that answers now: the CPU's in the place of a failed GPU's."""
+        for engine in self.engines:
+            if engine.kind != self.info.engine:
+                return replace(self.info, engine=engine.kind, fault=engine.fault)
+        return self.info
 
     def is_finite(self, outputs: Mapping[str, Array]) -> bool:
         """Say whether all watched outputs are finite."""

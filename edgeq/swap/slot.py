@@ -107,7 +107,7 @@ class Slot:
     def live(self) -> LiveInfo | None:
         """What serves now, or None."""
         pool = self._live
-        return pool.info if pool else None
+        return pool.present if pool else None
 
     @property
     def queue_length(self) -> int:
@@ -273,22 +273,27 @@ class Slot:
             return
         started = time.monotonic()
         outcome = _infer(engine, job)
-        infer_s = time.monotonic() - started
+        infer_s, kind = time.monotonic() - started, engine.kind
         job.pool.idle.put(engine)
         # The place is free before the caller hears, who may at once send the next request.
         self._release(job.pool, outcome)
         try:
             if not isinstance(outcome, RequestError):
-                self._on_infer(self._record(job, started, infer_s, outcome))
+                self._on_infer(self._record(job, kind, started, infer_s, outcome))
         finally:
             _settle(job.future, outcome)
 
     def _record(
-        self, job: _Job, started: float, infer_s: float, outcome: Inference | EdgeqError
+        self,
+        job: _Job,
+        kind: EngineKind,
+        started: float,
+        infer_s: float,
+        outcome: Inference | EdgeqError,
     ) -> InferRecord:
-        info = job.pool.info
+        version = job.pool.info.version
         queue_s, is_error = started - job.submitted, isinstance(outcome, EdgeqError)
-        return InferRecord(self.name, info.version, info.engine, queue_s, infer_s, is_error)
+        return InferRecord(self.name, version, kind, queue_s, infer_s, is_error)
 
     def _begin(self, job: _Job) -> bool:
         """Take a job out of the queue; False where it was cancelled or waited too long."""
@@ -347,7 +352,7 @@ def _infer(engine: Engine, job: _Job) -> Inference | EdgeqError:
         failure = EngineError(f"inference failed: {type(error).__name__}: {error}")
         failure.__cause__ = error
         return failure
-    return Inference(outputs, job.pool.info.version, job.pool.info.engine)
+    return Inference(outputs, job.pool.info.version, engine.kind)
 
 
 def _settle(future: Future[Inference], outcome: Inference | EdgeqError) -> None:

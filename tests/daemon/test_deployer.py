@@ -120,6 +120,39 @@ def test_probation_ends_well_or_takes_the_version_back(house, digits, images, mo
     assert 'edgeq_swaps_total{model="digits",outcome="rolled_back"} 1.0' in page
 
 
+def test_an_engine_that_takes_another_s_place_is_said_once_and_named(
+    house, digits, monkeypatch, caplog
+):
+    class Weary(CpuEngine):
+        """Stands for a GPU's engine that fails."""
+
+    def load(bundle: Any, threads: int) -> Any:
+        engine = Weary(bundle.read("float.tflite"), "cuda-int8", threads=threads)
+        engines.append(engine)
+        return engine
+
+    def page() -> str:
+        return house.context.metrics.page().decode()
+
+    engines: list[Weary] = []
+    monkeypatch.setattr(publisher, "load_engine", load)
+    deployment = house.drop(digits / "digits.tflite")
+    assert 'engine="cuda-int8",method="float",model="digits",version="1"} 1.0' in page()
+    engines[0].kind, engines[0].fault = "cpu-int8", "the context is lost"
+    for _ in range(3):
+        house.deployer.publisher.note_engine(deployment)
+    assert [r.message for r in caplog.records if r.name == publisher.__name__].count(
+        "engine changed"
+    ) == 1
+    event = house.context.registry.events(1)[0]
+    assert "answers come from cpu-int8, not from cuda-int8" in event.message
+    assert "the context is lost" in event.message
+    assert 'engine="cuda-int8"' not in page()
+    engines[0].kind, engines[0].fault = "cuda-int8", ""
+    house.deployer.publisher.note_engine(deployment)
+    assert "it is well again" in house.context.registry.events(1)[0].message
+
+
 def test_a_gate_that_refuses_leaves_float_and_is_not_tried_again(house, digits, images):
     sidecar = house.context.config.models_dir / "digits.yaml"
     sidecar.write_text("task: regression\ngate: {sqnr_db: 150}\n")

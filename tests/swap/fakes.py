@@ -19,6 +19,7 @@ class FakeEngine:
     """y = factor * x; `gate` holds every inference back while it is not set."""
 
     kind = "cpu-int8"
+    fault = ""
     inputs: tuple[TensorSpec, ...] = (SPEC,)
     outputs: tuple[TensorSpec, ...] = (ANSWER,)
 

@@ -38,6 +38,25 @@ def test_a_slot_answers_with_the_version_and_the_engine(bench: Bench) -> None:
     assert before <= live.since <= time.time()
 
 
+def test_the_engine_that_answered_is_named_where_it_is_another_than_was_published(
+    bench: Bench,
+) -> None:
+    slot = bench.slot()
+    engine = bench.engine(2.0)
+    engine.kind = "cuda-int8"
+    slot.publish("7", lambda: engine, golden(2.0))
+    assert slot.submit(INPUTS).result(WAIT_S).engine == "cuda-int8"
+    engine.kind, engine.fault = "cpu-int8", "the context is lost"
+    assert slot.submit(INPUTS).result(WAIT_S).engine == "cpu-int8"
+    assert [record.engine for record in bench.records] == ["cuda-int8", "cpu-int8"]
+    live = slot.live
+    assert live is not None
+    assert (live.engine, live.fault) == ("cpu-int8", "the context is lost")
+    engine.kind, engine.fault = "cuda-int8", ""
+    assert slot.live is not None
+    assert (slot.live.engine, slot.live.fault) == ("cuda-int8", "")
+
+
 def test_an_empty_slot_is_unavailable(bench: Bench) -> None:
     slot = bench.slot()
     with pytest.raises(UnavailableError, match="'face' has no engine") as caught:

@@ -18,6 +18,10 @@ from edgeq.engines.cuda.plan import Port
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
+TIMED_MS = 1.0
+TIMED_RUNS = 3
+MOST_REPEATS = 50
+
 
 class LoadedPlan:
     """Lives on the GPU's thread; any thread may `run` it that has the GPU to itself.
@@ -123,38 +127,33 @@ class LoadedPlan:
         self._gpu.replay(self._graphs[0], self._stream)
         return [slot.copy() for slot in self._outputs]
 
-    def time(self, runs: int) -> float:
-        """Return the least milliseconds of some runs of the whole graph, on what lies there.
+    def microseconds(self, launches: Sequence[Launch]) -> float:
+        """Time some of the plan's launches by the GPU's clock, on what lies in memory.
+
+        They are repeated as a graph that takes about a millisecond, for a launch from here costs
+        more than a small kernel takes: the least mean of some such graphs. From the second time on
+        what a small kernel reads lies in the cache.
 
         Raises:
             DeviceError: as `run`.
         """
         self._gpu.check(self._generation)
-        return min(self._gpu.time_replay(self._graphs[0], self._stream) for _ in range(runs))
+        once = self._least_milliseconds(launches, repeats=1, runs=2)
+        repeats = max(1, min(MOST_REPEATS, int(TIMED_MS / max(once, 1e-6))))
+        return self._least_milliseconds(launches, repeats, TIMED_RUNS) * 1e3 / repeats
 
-    def time_launches(self, repeats: int, runs: int) -> tuple[float, ...]:
-        """Return the microseconds of each launch: the least mean of `repeats` in a row.
-
-        They are replayed as a graph, for a launch from here costs more than a small kernel takes;
-        what such a kernel reads lies in the cache from the second time on.
-
-        Raises:
-            DeviceError: as `run`.
-        """
-        self._gpu.check(self._generation)
-        return tuple(self._time_launch(launch, repeats, runs) for launch in self._plan.launches)
-
-    def _time_launch(self, launch: Launch, repeats: int, runs: int) -> float:
+    def _least_milliseconds(self, launches: Sequence[Launch], repeats: int, runs: int) -> float:
         def record() -> None:
             for _ in range(repeats):
-                self._launch(launch)
+                for launch in launches:
+                    self._launch(launch)
 
         graph = self._gpu.capture(self._stream, record)
         self._graphs.append(graph)
         least = min(self._gpu.time_replay(graph, self._stream) for _ in range(runs))
         self._graphs.remove(graph)
         self._gpu.destroy(graph)
-        return least * 1e3 / repeats
+        return least
 
     def close(self) -> None:
         """Free everything, on the GPU's thread; once more does nothing.
