@@ -11,7 +11,8 @@ order of reading; the first line of each says what goes in and what comes out.
                       loop deployer drops publisher builder deployment plane capture drift
                       admin status
     build/        float model + samples -> bundle: calibrate, choose, refine, prove, write
-                      pipeline options work forms layers fidelity refining gate mixed bundling
+                      pipeline options work forms layers fidelity refining gate mixed deploying
+                      bundling
     config/       YAML and environment -> Config, and from it each stage's own Options
                       schema document load validation sidecar changes
                   -- stages, the last of the data flow first --

@@ -17,7 +17,8 @@ from edgeq.errors import ConfigError
 PREFIX = "EDGEQ_"
 CONFIG_VARIABLE = "EDGEQ_CONFIG"  # names the file
 TOKEN_VARIABLE = "EDGEQ_TOKEN"  # what the commands send with --url
-NOT_KEYS = (CONFIG_VARIABLE, TOKEN_VARIABLE)
+COMPILER_VARIABLE = "EDGEQ_NVRTC"  # the path of a libnvrtc for the CUDA backend
+NOT_KEYS = (CONFIG_VARIABLE, TOKEN_VARIABLE, COMPILER_VARIABLE)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:

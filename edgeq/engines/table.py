@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeq.engines.base import Engine
 from edgeq.engines.cpu import CpuEngine
-from edgeq.engines.cuda import backend as cuda
+from edgeq.engines.cuda.backend import cuda_why_not, load_cuda, make_package
 from edgeq.errors import EngineError
 from edgeq.tflite.runtime import runtime_version
 
@@ -73,12 +73,8 @@ def _cpu_why_not() -> str:
     return ""
 
 
-def _load_cuda(content: bytes, threads: int, files: Files) -> Engine:
-    return cuda.load(content, threads, files)
-
-
 def _make_cuda(content: bytes, wish: Wish) -> Made:
-    package = cuda.make(
+    package = make_package(
         content,
         wish.target,
         threads=wish.threads,
@@ -89,7 +85,7 @@ def _make_cuda(content: bytes, wish: Wish) -> Made:
 
 
 CPU = Backend("cpu", load_cpu, _cpu_why_not)
-CUDA = Backend("cuda", _load_cuda, cuda.why_not, _make_cuda, has_own_kernels=True)
+CUDA = Backend("cuda", load_cuda, cuda_why_not, _make_cuda, has_own_kernels=True)
 BACKENDS: tuple[Backend, ...] = (CUDA, CPU)
 
 
@@ -109,7 +105,9 @@ def usable_backends(requested: str) -> tuple[Backend, ...]:
         return usable
     listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     raise EngineError(
-        f"no usable backend for {requested!r}: {listed}", hint="Run `edgeq doctor` for the reasons."
+        f"no usable backend for {requested!r}: {listed}",
+        hint="Run `edgeq doctor` for what mends that; `edgeq build --target` builds for another "
+        "box's GPU.",
     )
 
 

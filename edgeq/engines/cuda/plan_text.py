@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgeq.engines.cuda.boards import Board, board_for
-from edgeq.engines.cuda.compile import CompiledKernel
 from edgeq.engines.cuda.cost import roofline
+from edgeq.engines.cuda.cubin import Resources
 from edgeq.engines.cuda.launch import Kernel, Launch, Work
 from edgeq.engines.cuda.occupancy import occupancy
 from edgeq.engines.cuda.plan import Plan, Step
@@ -19,21 +19,21 @@ HEADER = (
 
 def plan_text(
     plan: Plan,
-    compiled: Mapping[Kernel, CompiledKernel] | None = None,
+    resources: Mapping[Kernel, Resources] | None = None,
     board: Board | None = None,
 ) -> str:
     """Return a table of the launches with the roofline of each layer, and the sums.
 
     Args:
         plan: of any target.
-        compiled: its kernels, whose registers and occupancy are then in the table.
+        resources: what its compiled kernels take; with it occupancy is in the table too.
         board: what the roofline is for; by default the board that is usual for the target.
     """
     board = board or board_for(plan.target)
     rows: list[tuple[str, ...]] = [HEADER]
     for number, step in enumerate(plan.steps):
         for launch in step.launches:
-            rows.append(_row(number, step, launch, plan, compiled or {}, board))
+            rows.append(_row(number, step, launch, plan, resources or {}, board))
     labels = [f"{n:4d}  {step.label}  [{step.choice}]" for n, step in enumerate(plan.steps)]
     return "\n".join([*_summary(plan, board), "", *_aligned(rows), "", *labels, ""])
 
@@ -62,7 +62,7 @@ def _row(
     step: Step,
     launch: Launch,
     plan: Plan,
-    compiled: Mapping[Kernel, CompiledKernel],
+    resources: Mapping[Kernel, Resources],
     board: Board,
 ) -> tuple[str, ...]:
     kernel, roof = launch.kernel, roofline(board, launch.work)
@@ -72,7 +72,7 @@ def _row(
         kernel.template,
         "x".join(str(n) for n in launch.grid),
         str(kernel.threads),
-        *_resources(plan, kernel, compiled.get(kernel)),
+        *_resources(plan, kernel, resources.get(kernel)),
         f"{launch.work.multiply_accumulates / 1e6:.3f}",
         str(_kilobytes(_moved(launch.work))),
         f"{share:.1f}",
@@ -81,11 +81,10 @@ def _row(
     )
 
 
-def _resources(plan: Plan, kernel: Kernel, compiled: CompiledKernel | None) -> tuple[str, ...]:
+def _resources(plan: Plan, kernel: Kernel, own: Resources | None) -> tuple[str, ...]:
     """Return registers, shared and spilled bytes, occupancy; dashes before it is compiled."""
-    if compiled is None:
+    if own is None:
         return ("-", "-", "-", "-")
-    own = compiled.resources
     shared = own.shared_bytes + kernel.dynamic_shared_bytes
     resident = occupancy(plan.target, kernel.threads, own.registers, shared)
     ratio = f"{100 * resident.ratio:.0f}"
