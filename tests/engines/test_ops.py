@@ -15,7 +15,8 @@ from tests.quantize.minmax import minmax_table
 from tests.tiny import Array
 
 
-def _int8_model(case: OpCase) -> Model:
+def int8_model(case: OpCase) -> Model:
+    """Return the case in INT8, calibrated by its samples."""
     model = case.model()
     quantized = quantize(model, minmax_table(model, case.samples()))
     assert quantized.float_ops == ()
@@ -56,7 +57,7 @@ def _on_grid(
 @pytest.mark.parametrize("delegate", [True, False], ids=["xnnpack", "reference"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_int8_stays_within_the_bound_of_float(case: OpCase, delegate: bool) -> None:
-    int8 = _int8_model(case)
+    int8 = int8_model(case)
     steps = _steps(int8)
     float_runner = Runner(case.model().to_bytes(), delegate=False)
     int8_runner = Runner(int8.to_bytes(), delegate=delegate)
@@ -71,7 +72,7 @@ def test_int8_stays_within_the_bound_of_float(case: OpCase, delegate: bool) -> N
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_op_itself_computes_in_int8(case: OpCase) -> None:
-    int8 = _int8_model(case)
+    int8 = int8_model(case)
     name = "QUANTIZE" if case.op in CLIP_BOUNDS else case.op  # int8 saturates
     operators = [op for op in int8.operators if int8.op_name(op) == name]
     assert operators
