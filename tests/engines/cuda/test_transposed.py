@@ -12,6 +12,7 @@ from tests.engines.cuda.harness import PLACEMENTS, check_node
 from tests.engines.cuda.node_cases import epilogue, int8s, values
 
 ORIN = Target(87)
+KERNELS = ["transposed_conv", "transposed conv_direct", "transposed conv_mma 32x32"]
 
 
 def check(
@@ -41,27 +42,39 @@ def check(
     return check_node(choices, node, shapes, arrays, target, placement=placement, only=only)
 
 
+@pytest.mark.parametrize("only", KERNELS)
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("size", [2, 3, 4])
-def test_every_choice_agrees_with_the_reference(size: int, stride: int):
-    check((1, 4, 5, 8), 4, (size, size), (stride, stride))
+def test_every_kernel_agrees_with_the_reference(size: int, stride: int, only: str):
+    assert check((1, 4, 5, 8), 4, (size, size), (stride, stride), only=only)
 
 
-@pytest.mark.parametrize("before", [(0, 0), (1, 0), (1, 2)])
-def test_what_is_cut_off_is_not_stored(before: Pair):
-    check((1, 4, 3, 8), 4, (4, 5), (2, 3), before=before, after=(1, 1))
+@pytest.mark.parametrize(
+    ("target", "only"),
+    [(53, "conv_fp32 32x32"), (61, "conv_dp4a 32x32"), (72, "conv_wmma 32x32"), (75, "8816 32x32")],
+)
+def test_it_is_a_convolution_on_every_target(target: int, only: str):
+    assert check((2, 4, 5, 8), 12, (3, 3), (2, 2), before=(0, 1), target=Target(target), only=only)
 
 
-@pytest.mark.parametrize("padding", [(-1, -2)])
-def test_room_beyond_what_is_scattered_holds_the_bias(padding: Pair):
-    check((1, 3, 3, 4), 4, (2, 2), (2, 2), after=padding)
+@pytest.mark.parametrize("only", KERNELS)
+@pytest.mark.parametrize("before", [(0, 0), (1, 0), (1, 2), (3, 4)])
+def test_what_is_cut_off_is_not_stored(before: Pair, only: str):
+    check((1, 4, 3, 8), 4, (4, 5), (2, 3), before=before, after=(1, 1), only=only)
+
+
+@pytest.mark.parametrize("only", KERNELS)
+def test_room_beyond_what_is_scattered_holds_the_bias(only: str):
+    check((1, 3, 3, 4), 4, (2, 2), (2, 2), after=(-1, -2), only=only)
 
 
 @pytest.mark.parametrize("zero_point", [-128, 127])
 def test_what_lies_outside_counts_nothing(zero_point: int):
-    check((2, 3, 4, 4), 4, (3, 3), (2, 2), zero_point=zero_point)
+    check((2, 3, 4, 4), 4, (3, 3), (2, 2), zero_point=zero_point, only="conv_mma 32x32")
+    check((2, 3, 4, 4), 4, (3, 3), (2, 2), zero_point=zero_point, only="transposed_conv")
 
 
+@pytest.mark.parametrize("only", KERNELS)
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_values_may_lie_in_others(placement: str):
-    check((2, 3, 4, 6), 5, (3, 3), (2, 2), placement=placement, other=True)
+def test_values_may_lie_in_others(placement: str, only: str):
+    check((2, 3, 4, 6), 5, (3, 3), (2, 2), placement=placement, other=True, only=only)

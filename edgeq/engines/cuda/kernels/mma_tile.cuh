@@ -32,7 +32,6 @@ EQ_DEV void eq_zero(eq_Sums& sums) {
   for (int i = 0; i < EQ_TILES * 4; i++) sums.of[i / 4][i % 4] = 0;
 }
 
-
 EQ_DEV int eq_swizzled(int row, int chunk) {
   const int chunks = EQ_BK / 16;
   return row * EQ_BK + ((chunk ^ (row / (8 / chunks) % chunks)) << 4);
@@ -49,19 +48,18 @@ EQ_DEV void eq_mma(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 #endif
 }
 
-// Adds the products of one stage. Of 32 bytes of K, lane l reads with ldmatrix the row l % 16 of 16
+// Adds the products of BK bytes of K of both operands. Of 32 bytes of K, lane l reads with ldmatrix the row l % 16 of 16
 // pixels, half l / 16; and the row l % 8 + l / 16 * 8 of 16 channels, half l / 8 % 2.
-EQ_DEV void eq_multiply(eq_Sums& sums, const char* stage, int) {
+EQ_DEV void eq_multiply_rows(eq_Sums& sums, const char* a_rows, const char* b_rows) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int pixel = warp % EQ_WARPS_M * EQ_WM + (lane & 15);
   const int channel = warp / EQ_WARPS_M * EQ_WN + (lane & 7) + (lane >> 4) * 8;
-  const char* b_rows = stage + EQ_A_BYTES;
 #pragma unroll
   for (int chunk = 0; chunk < EQ_USED_BK / 16; chunk += 2) {
     u32 a[EQ_TILES_M][4], b[EQ_TILES_N / 2][4];
 #pragma unroll
     for (int i = 0; i < EQ_TILES_M; i++)
-      eq_ldmatrix_x4(a[i], stage + i * 16 * EQ_BK + eq_swizzled(pixel, chunk + (lane >> 4)));
+      eq_ldmatrix_x4(a[i], a_rows + i * 16 * EQ_BK + eq_swizzled(pixel, chunk + (lane >> 4)));
 #pragma unroll
     for (int j = 0; j < EQ_TILES_N / 2; j++)
       eq_ldmatrix_x4(b[j],
@@ -72,6 +70,10 @@ EQ_DEV void eq_multiply(eq_Sums& sums, const char* stage, int) {
       for (int j = 0; j < EQ_TILES_N; j++)
         eq_mma(sums.of[i * EQ_TILES_N + j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
   }
+}
+
+EQ_DEV void eq_multiply(eq_Sums& sums, const char* stage, int) {
+  eq_multiply_rows(sums, stage, stage + EQ_A_BYTES);
 }
 
 // Requantizes the sums into rows of bytes in shared memory. `ends` has BN biases, then BN scales.
@@ -103,8 +105,8 @@ EQ_DEV void eq_store_tile(i8* __restrict__ y, char* results, const eq_Sums& sums
 #pragma unroll 4
   for (int e = threadIdx.x; e < EQ_BM * across; e += EQ_THREADS) {
     const int row = e / across, column = e % across * EQ_VECTOR;
-    const int m = blockIdx.x * EQ_BM + row, c = blockIdx.y * EQ_BN + column;
-    if (m < EQ_PIXELS && c < EQ_Y_C)
+    int m = blockIdx.x * EQ_BM + row, c = blockIdx.y * EQ_BN + column;
+    if (m < EQ_PIXELS && c < EQ_Y_C && eq_place(m, c))
       eq_finish_vector(y + m * EQ_Y_PITCH + c, results + row * EQ_RESULT_PITCH + column,
                        other + m * EQ_OTHER_PITCH + c, table);
   }
