@@ -50,6 +50,8 @@ class Case:
     after: tuple[int, int] = (1, 1)
     adds: bool = False
     looks_up: bool = False
+    has_ties: bool = False  # scales are powers of two: results lie half way between integers
+    is_extreme: bool = False  # sums as large as they can be, biases that take them back
     seed: int = 0
 
     @property
@@ -87,27 +89,37 @@ def make(case: Case) -> Made:
     window = Window(case.kernel, case.stride, case.dilation, case.before, case.after)
     weights = _bytes(random, case.oc, *case.kernel, case.c)
     zero_point = int(random.integers(-128, 128))
+    x = (case.n, case.h, case.w, case.c)
+    arrays = {0: _bytes(random, *x), 2: _bytes(random, *y)}
+    if case.is_extreme:
+        weights[:] = random.choice(np.array([-128, -127, -125], np.int8), weights.shape)
+        arrays[0][:] = -127
+        arrays[0][..., -1] = random.integers(-3, 4, x[:-1])
     epilogue = Epilogue(
-        requantization(random, weights, zero_point),
+        requantization(random, case, weights, zero_point),
         ADDITION if case.adds else None,
         2 if case.adds else None,
         random.permutation(np.arange(-128, 128)).astype(np.int8) if case.looks_up else None,
     )
-    x = (case.n, case.h, case.w, case.c)
-    arrays = {0: _bytes(random, *x), 2: _bytes(random, *y)}
     values = (Value("x", x, "int8"), Value("y", y, "int8"), Value("other", y, "int8"))
     return Made(Convolution(0, 1, weights, window, zero_point, epilogue), values, arrays)
 
 
-def requantization(random: np.random.Generator, weights: Array, zero_point: int) -> Requantization:
+def requantization(
+    random: np.random.Generator, case: Case, weights: Array, zero_point: int
+) -> Requantization:
     """Return bias and scales with which results use the range and sometimes leave it."""
     channels = weights.shape[0]
     flat = weights.reshape(channels, -1).astype(np.int64)
+    own, high = int(random.integers(-100, 100)), int(random.integers(90, 128))
     bias = random.integers(-3000, 3000, channels) - zero_point * flat.sum(1)
-    spread = 5000 * np.sqrt(flat.shape[1])
-    scale = (60 / spread * 2 ** random.uniform(-2, 1, channels)).astype(np.float32)
-    own = int(random.integers(-100, 100))
-    return Requantization(bias.astype(np.int32), scale, own, -128, int(random.integers(90, 128)))
+    scale = 60 / (5000 * np.sqrt(flat.shape[1])) * 2 ** random.uniform(-2, 1, channels)
+    if case.has_ties:
+        scale = 2 ** np.floor(np.log2(scale))
+    if case.is_extreme:
+        bias = random.integers(-20, 20, channels) + 127 * flat[:, :-1].sum(1)
+        scale = np.full(channels, 0.3)
+    return Requantization(bias.astype(np.int32), scale.astype(np.float32), own, -128, high)
 
 
 def check(
