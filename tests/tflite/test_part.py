@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeq.tflite.model import Model, indices
-from edgeq.tflite.part import one_op
+from edgeq.tflite.part import one_op, some_ops
 from edgeq.tflite.runtime import Runner
 from tests import tiny
 
@@ -25,6 +25,45 @@ def test_the_ops_one_by_one_give_what_the_model_gives():
     (expected,) = Runner(model.to_bytes()).run(inputs).values()
     (actual,) = run_op_by_op(model, inputs)
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_a_model_cut_in_two_gives_what_the_whole_gives():
+    model, inputs = tiny.tiny_model(), tiny.tiny_inputs()
+    names = model.names()
+    border = int(model.operators[2].outputs[0])
+    shapes = {t: model.shape(t) for t in range(len(model.tensors))}
+    count = len(model.operators)
+    first = some_ops(model, range(3), model.inputs, [border], shapes=shapes, constants={})
+    rest = some_ops(model, range(3, count), [border], model.outputs, shapes=shapes, constants={})
+    between = Runner(first.to_bytes()).run(inputs)
+    assert list(between) == [names[border]]
+    actual = Runner(rest.to_bytes()).run(between)
+    expected = Runner(model.to_bytes()).run(inputs)
+    for name, values in expected.items():
+        np.testing.assert_allclose(actual[name], values, rtol=1e-5)
+
+
+def test_what_was_computed_beforehand_becomes_a_constant():
+    g = tiny.GraphBuilder({"x": (1, 4)})
+    known = g.op("NEG", [g.inputs[0]], ("known", (1, 4)))
+    model = g.finish(g.op("ADD", [g.inputs[0], known], ("y", (1, 4)), options="AddOptions"))
+    values = np.arange(4, dtype=np.float32).reshape(1, 4)
+    part = some_ops(model, [1], model.inputs, model.outputs, shapes={}, constants={known: values})
+    (y,) = Runner(part.to_bytes()).run({"x": np.ones((1, 4), np.float32)}).values()
+    assert y.tolist() == [[1, 2, 3, 4]]
+
+
+def test_subgraphs_that_an_op_calls_come_along():
+    g = tiny.GraphBuilder({"x": (1, 4)})
+    model = g.finish(g.op("NEG", g.inputs, ("y", (1, 4))))
+    callee = model.graph.copy()
+    callee.tensors[0].buffer = model.add_buffer(np.ones(4, np.float32))
+    model.proto.subgraphs.append(callee)
+    part = some_ops(model, [0], model.inputs, model.outputs, shapes={}, constants={})
+    (_, kept) = part.subgraphs()
+    constant = kept.constant(0)
+    assert constant is not None
+    assert constant.tolist() == [[1, 1, 1, 1]]
 
 
 def test_the_model_stays_as_it_was():

@@ -71,6 +71,10 @@ def _node(program: Program, node: Node, count: int) -> Node:
 def _require_stackable(program: Program, node: Sum | Product | MatrixProduct) -> None:
     """Refuse what broadcasts, or multiplies, across the dimension that is stacked."""
     y = program.values[node.y].shape
+    if isinstance(node, MatrixProduct) and len(y) == 2:
+        if node.b not in program.constants or node.a_transposed:
+            raise _fail("a matrix product has no dimension for the batch")
+        return
     for index in (node.a, node.b):
         shape = program.values[index].shape
         if index in program.constants:
@@ -79,8 +83,6 @@ def _require_stackable(program: Program, node: Sum | Product | MatrixProduct) ->
             fits = len(shape) == len(y) and shape[0] == y[0]
         if not fits:
             raise _fail(f"{list(shape)} is broadcast to {list(y)}")
-    if isinstance(node, MatrixProduct) and len(y) == 2:
-        raise _fail("a matrix product has no dimension for the batch")
 
 
 def _move(program: Program, node: Move, count: int) -> Move:

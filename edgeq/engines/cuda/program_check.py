@@ -80,7 +80,7 @@ def _check_order(program: Program) -> None:
     """Every value is written once, or in parts by Moves, and read only when it is whole."""
     given = {*program.inputs, *program.constants}
     last = {node.y: position for position, node in enumerate(program.nodes)}
-    first: dict[int, Node] = {}
+    earlier: dict[int, Node] = {}
     for position, node in enumerate(program.nodes):
         for index in reads(node):
             is_whole = index in given or last.get(index, position) < position
@@ -92,9 +92,10 @@ def _check_order(program: Program) -> None:
             0 <= node.y < len(program.values) and node.y not in given,
             f"{_name(program, position)} writes value {node.y}, which is given",
         )
-        other = first.setdefault(node.y, node)
-        _require(other is node or (isinstance(other, Move) and isinstance(node, Move)),
+        in_parts = isinstance(node, Move) and isinstance(earlier.get(node.y), Move)
+        _require(node.y not in earlier or in_parts,
                  f"{_name(program, position)} writes value {node.y} again")  # fmt: skip
+        earlier[node.y] = node
     for index in program.outputs:
         _require(index in given or index in last, f"the output, value {index}, is never written")
     _check_parts(program)
