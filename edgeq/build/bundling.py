@@ -22,6 +22,7 @@ from edgeq.observe.report import ReportParts, report_html
 from edgeq.samples.split import SampleSource, only
 from edgeq.tflite.runtime import runtime_version
 
+PLAN = "cuda/plan.txt"  # what a GPU backend writes for people
 AS_INT8 = "the model arrived as INT8, with scales of its own"
 
 
@@ -109,6 +110,7 @@ def _report(measured: Measured, manifest: Manifest) -> bytes:
         explanation=measured.explanation,
         histograms=observed.histograms if observed else {},
         latency=[asdict(figure) for figure in measured.deployed.latency],
+        plan=measured.deployed.files.get(PLAN, b"").decode(),
     )
     return report_html(parts).encode()
 

@@ -8,9 +8,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from edgeq import files
 from edgeq.build.options import BuildOptions, BuildResult
@@ -34,6 +32,7 @@ from edgeq.config import Sidecar
 from edgeq.engines.cuda.targets import Target
 from edgeq.engines.table import BACKENDS
 from edgeq.errors import EngineError
+from edgeq.observe.report import engine_lines
 from edgeq.tflite.model import Model
 from edgeq.verify import VerifyOptions
 
@@ -170,8 +169,8 @@ def _print_build(result: BuildResult) -> None:
     verdict = result.verdict
     print(f"bundle    {result.bundle.directory}")
     print(f"engine    {result.bundle.manifest.engine}, ranges by {result.method}")
-    for line in _device_lines(result.details):
-        print(f"          {line}")
+    for line in engine_lines(result.details):
+        print(f"          {printable(line)}")
     if result.refined:
         print(f"refined   {', '.join(result.refined)}: {result.refined_db:+.1f} dB")
     print(f"samples   {result.samples} used, {len(result.dropped)} dropped")
@@ -194,19 +193,6 @@ def _print_build(result: BuildResult) -> None:
     latency = ", ".join(f"{figure.engine} {figure.p50_ms:.2f} ms" for figure in result.latency)
     print(f"latency   {latency} (p50){_slower(result)}")
     print(f"time      {sum(result.stages.values()):.1f} s")
-
-
-def _device_lines(details: Mapping[str, Any]) -> list[str]:
-    """Say what the GPU's kernels are for, how they were chosen, and what runs beside them."""
-    if "target" not in details:
-        return [f"not {name}: {reason}" for name, reason in details.get("refused", {}).items()]
-    tuned = "tuned on the GPU" if details["tuned"] else f"not tuned: {details['tuning']}"
-    lines = [f"for {details['target']}, {details['kernels']} kernels, {tuned}"]
-    if "proven_by" in details:
-        lines.append(f"proven by {details['proven_by']} here; its box checks the golden answers")
-    on_cpu = details["cpu_ops"]
-    lines += [f"on the CPU: {op['index']} {op['name']}: {op['reason']}" for op in on_cpu]
-    return [printable(line) for line in lines]
 
 
 def _slower(result: BuildResult) -> str:

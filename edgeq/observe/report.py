@@ -27,6 +27,7 @@ class ReportParts:
     explanation: Explanation
     histograms: Mapping[str, Histogram]
     latency: Sequence[Mapping[str, Any]] = ()
+    plan: str = ""  # of the GPU's kernels, as text
 
 
 def report_html(parts: ReportParts) -> str:
@@ -42,7 +43,26 @@ def report_html(parts: ReportParts) -> str:
         worst=_worst(explanation),
         layers=_layers(explanation),
         tensors=_tensors(explanation, parts.histograms),
+        plan=_plan(parts.plan),
     )
+
+
+def engine_lines(details: Mapping[str, Any]) -> list[str]:
+    """Say what a GPU's kernels are for, how they were chosen, and what runs beside them.
+
+    Args:
+        details: of the manifest; a backend's that was measured and not taken are in it too.
+    """
+    lines = [f"not on {name}: {reason}" for name, reason in details.get("refused", {}).items()]
+    if "target" not in details:
+        return lines
+    tuned = "tuned on the GPU" if details.get("tuned") else f"not tuned: {details.get('tuning')}"
+    lines.append(f"for {details['target']}, {details.get('kernels')} kernels, {tuned}")
+    if "proven_by" in details:
+        lines.append(f"proven by {details['proven_by']} here; its box checks the golden answers")
+    on_cpu = details.get("cpu_ops", [])
+    lines += [f"on the CPU: {op['index']} {op['name']}: {op['reason']}" for op in on_cpu]
+    return lines
 
 
 def _facts(manifest: Manifest) -> str:
@@ -51,6 +71,7 @@ def _facts(manifest: Manifest) -> str:
     )
     facts = {
         "engine": f"{manifest.engine}, ranges by {manifest.method}",
+        "kernels": "; ".join(engine_lines(manifest.details)),
         "refined": ", ".join(manifest.refined),
         "samples": str(manifest.samples),
         "float ops": float_ops or "none",
@@ -108,6 +129,16 @@ def _latency(latency: Sequence[Mapping[str, Any]]) -> str:
         (str(row.get("engine")), *(_figure(row.get(key), ".3f") for key in keys)) for row in latency
     ]
     return _table(("engine", "p50 ms", "p90 ms", "p99 ms"), rows)
+
+
+def _plan(text: str) -> str:
+    if not text:
+        return ""
+    lines = "\n".join(printable(line) for line in text.splitlines())
+    return (
+        "<h2>Kernels</h2><details><summary>Each launch on the GPU</summary>"
+        f'<div class="scroll"><pre>{lines}</pre></div></details>'
+    )
 
 
 # ---- layers

@@ -192,3 +192,25 @@ def test_a_thousand_tensors_stay_a_page(parts):
     many = parts.explanation.tensors * 143
     html = report_html(replace(parts, explanation=replace(parts.explanation, tensors=many)))
     assert len(html) < 8_000 * len(many)
+
+
+def test_a_gpu_s_engine_says_what_it_is_for_and_what_stays_on_the_cpu(parts: ReportParts) -> None:
+    op = {"index": 4, "name": "GATHER", "reason": "GATHER <b> has no kernel"}
+    details = {
+        "target": "sm_87", "kernels": 11, "tuned": False, "tuning": "built for another box",
+        "proven_by": "cpu-int8", "cpu_ops": [op],
+    }  # fmt: skip
+    manifest = a_manifest(engine="cuda-int8", details=details)
+    page = page_of(replace(parts, manifest=manifest, plan="step  kernel\n   0  <conv>"))
+    for text in (
+        "for sm_87, 11 kernels, not tuned: built for another box",
+        "proven by cpu-int8 here",
+        "on the CPU: 4 GATHER: GATHER <b> has no kernel",
+        "0  <conv>",
+    ):
+        assert text in page.text
+
+
+def test_a_backend_that_was_refused_is_told(parts: ReportParts) -> None:
+    manifest = a_manifest(details={"refused": {"cuda": "out of memory"}})
+    assert "not on cuda: out of memory" in page_of(replace(parts, manifest=manifest)).text
