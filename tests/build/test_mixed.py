@@ -188,9 +188,9 @@ def test_what_only_chance_lets_pass_is_not_clear():
 def test_a_real_model_passes_a_gate_that_refuses_all_int8(shared: Path, tmp_path):
     task = shared_tasks(shared)["ultraface_slim320"]
     content = (shared / "data" / task["model"]).read_bytes()
-    samples = calibration_samples(shared, task, 64)
+    samples = calibration_samples(shared, task, 16)
     gate = VerifyOptions(cosine=0.0, sqnr_db=28.0, task="regression")
-    options = BuildOptions(method="entropy", verify=gate)
+    options = BuildOptions(method="entropy", refine=False, verify=gate)
     alone = replace(options, mixed_precision=False)
     with pytest.raises(GateError):
         build(content, from_list(samples), tmp_path / "b", alone)

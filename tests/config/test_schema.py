@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from edgeq.config import Config, Sidecar, load
 from edgeq.config.document import read_document
@@ -21,6 +23,11 @@ REFERENCE = Path(__file__).resolve().parents[2] / "configs" / "edgeq.yaml"
 KEYS = [key for key, _ in leaves(Config)]
 
 
+def leaves_of(section: type[BaseModel]) -> list[Any]:
+    """Each key and its field, named by the key: a field's own text holds addresses."""
+    return [pytest.param(key, field, id=".".join(key)) for key, field in leaves(section)]
+
+
 def test_the_reference_file_is_the_defaults():
     assert load(REFERENCE, {}) == Config()
 
@@ -33,7 +40,7 @@ def test_the_reference_file_shows_every_key_with_a_comment(key):
     assert re.search(r"  # \w", line), f"no comment: {line}"
 
 
-@pytest.mark.parametrize(("key", "field"), list(leaves(Config)), ids=str)
+@pytest.mark.parametrize(("key", "field"), leaves_of(Config))
 def test_every_key_is_described_with_its_unit(key, field):
     assert field.description
     for suffix, unit in (("_s", "seconds"), ("_bytes", "bytes"), ("_db", "dB"), ("_port", "TCP")):
@@ -46,7 +53,7 @@ def test_lists_every_leaf_once_and_no_section():
     assert len(KEYS) == len(set(KEYS))
 
 
-@pytest.mark.parametrize(("key", "field"), list(leaves(Sidecar)), ids=str)
+@pytest.mark.parametrize(("key", "field"), leaves_of(Sidecar))
 def test_every_sidecar_key_has_a_default(key, field):
     value = reduce(getattr, key, Sidecar())
     assert value == field.default

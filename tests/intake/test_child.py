@@ -66,7 +66,7 @@ time.sleep(60)
 """
     started = time.monotonic()
     error = _play(monkeypatch, code, timeout_s=1.0)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert "longer than 1 s" in error.message
     for pid in map(int, path.read_text().split()):
         assert _has_ended(pid)

@@ -21,7 +21,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 131\
         (b"<!DOCTYPE html><html>", "HTML page"),
         (b"\n  <html>", "HTML page"),
         (b"PK\x03\x04rest", "zip archive"),
-        (gzip.compress(b"x"), "gzip"),
+        (gzip.compress(b"x", mtime=0), "gzip"),
         (bz2.compress(b"x"), "bzip2"),
         (lzma.compress(b"x"), "xz"),
         (ONNX, "ONNX"),

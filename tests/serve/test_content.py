@@ -77,9 +77,9 @@ def test_a_bomb_stops_at_the_limit(encoding: str) -> None:
         ("gzip, gzip", b"", "Content-Encoding is 'gzip, gzip'"),
         ("gzip", b"plain", "the body is not gzip"),
         ("gzip", b"", "stream ends early"),
-        ("gzip", gzip.compress(b"hello")[:-3], "the body's gzip stream ends early"),
+        ("gzip", gzip.compress(b"hello", mtime=0)[:-3], "the body's gzip stream ends early"),
         ("deflate", zlib.compress(b"hello") + b"x", "deflate stream goes on after its end"),
-        ("deflate", gzip.compress(b"hello"), "the body is not deflate"),
+        ("deflate", gzip.compress(b"hello", mtime=0), "the body is not deflate"),
     ],
 )
 def test_damaged_or_unknown_compression_is_refused(

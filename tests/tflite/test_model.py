@@ -235,9 +235,9 @@ def chain(length: int) -> Model:
 
 def test_two_thousand_ops_are_read_checked_and_named_within_a_second() -> None:
     content = chain(2000).to_bytes()
-    start = time.perf_counter()
+    start = time.process_time()
     model = Model.from_bytes(content)
     check_structure(model)
     assert len(model.names()) == 2001
     assert len(model.producers()) == 2000
-    assert time.perf_counter() - start < 1.5  # 0.1 s measured; the square would be 6 s
+    assert time.process_time() - start < 1.5  # 0.1 s measured; the square would be 6 s
