@@ -26,6 +26,8 @@ Bytes = npt.NDArray[np.uint8]
 # What a block may take without asking, on every GPU; more must be granted to the kernel.
 SHARED_BYTES_FREE = 48 * 1024
 
+NON_BLOCKING = 1  # cuda.h: CU_STREAM_NON_BLOCKING, which pycuda does not name
+
 
 class Dependent(Protocol):
     """What lives in a context."""
@@ -207,9 +209,13 @@ class Gpu:
             return function
 
     def stream(self) -> Any:
-        """Return a new queue of work; it waits for the default one, where uploads go."""
+        """Return a new queue of work; uploads go to another, and must be waited for.
+
+        Not a blocking one: its capture would spoil, and be spoilt by, what other libraries of the
+        process put on the default stream meanwhile.
+        """
         with self._checked:
-            return self._cuda.Stream()
+            return self._cuda.Stream(NON_BLOCKING)
 
     def synchronize(self) -> None:
         """Wait for all work of the context.

@@ -70,28 +70,29 @@ def estimate(target: Target, demand: Demand, board: Board | None = None) -> Esti
         return Estimate(float("inf"), "latency", 0)
     busiest = -(-demand.blocks // board.multiprocessors)
     waves = -(-busiest // held)
-    cycles = _cycles(board, demand, busiest, min(busiest, held), waves)
-    times: dict[Bound, float] = {bound: n / board.gigahertz / 1e3 for bound, n in cycles.items()}
-    times["memory"] = demand.moved_bytes / board.gigabytes_per_s / 1e3
-    bound = max(times, key=lambda name: times[name])
-    longest = times[bound]
-    return Estimate(LAUNCH_US + longest, bound if longest > LAUNCH_US else "launch", waves)
+    times = _streaming(board, demand, busiest, min(busiest, held))
+    # The first block's loads are waited for with nothing else to do; those of later ones are
+    # hidden behind the blocks beside them, as far as there are any.
+    latency = demand.rounds * LATENCY_CYCLES / board.gigahertz / 1e3
+    total = max(max(times.values()) + latency, waves * latency)
+    times |= {"latency": total - max(times.values()), "launch": LAUNCH_US}
+    return Estimate(LAUNCH_US + total, max(times, key=lambda name: times[name]), waves)
 
 
-def _cycles(
-    board: Board, demand: Demand, busiest: int, resident: int, waves: int
-) -> dict[Bound, float]:
-    """Return the cycles of the busiest multiprocessor for each thing it may wait for."""
+def _streaming(board: Board, demand: Demand, busiest: int, resident: int) -> dict[Bound, float]:
+    """Return the microseconds of each thing that the busiest multiprocessor does all the time."""
     warps = -(-demand.threads // WARP)
     busy = min(1.0, resident * warps / BUSY_WARPS)
     share = busiest / max(1, demand.blocks)  # of the launch, on that multiprocessor
     fetched = max(demand.fetched_bytes, demand.moved_bytes)
-    return {
+    cycles: dict[Bound, float] = {
         "products": demand.products * share / board.products_a_cycle(demand.unit) / busy,
         "instructions": demand.instructions * warps * busiest / SCHEDULERS / busy,
         "fetching": fetched * share / FETCH_BYTES_A_CYCLE,
-        "latency": waves * demand.rounds * LATENCY_CYCLES,
     }
+    times: dict[Bound, float] = {name: n / board.gigahertz / 1e3 for name, n in cycles.items()}
+    times["memory"] = demand.moved_bytes / board.gigabytes_per_s / 1e3
+    return times
 
 
 def roofline(board: Board, work: Work) -> Roofline:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from edgeq.engines.cuda.nodes import Axis, Epilogue, Move, Node, Program
+from edgeq.engines.cuda.nodes import Axis, Chain, Epilogue, Move, Node, Program
 
 READ_FIELDS = ("x", "a", "b")
 NodeType = TypeVar("NodeType", bound=Node)
@@ -16,11 +16,19 @@ NodeType = TypeVar("NodeType", bound=Node)
 
 def reads(node: Node) -> tuple[int, ...]:
     """Return the values that a node reads, constants too; one that it reads twice stands twice."""
+    if isinstance(node, Chain):
+        return tuple(v for part in node.parts for v in reads(part) if v not in node.between)
     own = [getattr(node, name) for name in READ_FIELDS if hasattr(node, name)]
     epilogue = getattr(node, "epilogue", None)
     if isinstance(epilogue, Epilogue) and epilogue.other is not None:
         own.append(epilogue.other)
     return tuple(own)
+
+
+def touches(node: Node) -> tuple[int, ...]:
+    """Return the values that need a place while a node is carried out."""
+    between = node.between if isinstance(node, Chain) else ()
+    return (*reads(node), *between, node.y)
 
 
 def readers(program: Program) -> Mapping[int, list[int]]:

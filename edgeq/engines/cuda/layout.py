@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 from edgeq.engines.cuda.aliasing import Aliases, find_aliases
 from edgeq.engines.cuda.arena import Tenant, pack
-from edgeq.engines.cuda.edges import copying, reads, with_nodes
+from edgeq.engines.cuda.edges import copying, touches, with_nodes
 from edgeq.engines.cuda.launch import Pointer, View
-from edgeq.engines.cuda.nodes import Dense, Mean, Move, Node, Program, Reshape
+from edgeq.engines.cuda.nodes import Chain, Dense, Mean, Move, Node, Program, Reshape
 from edgeq.engines.cuda.targets import Target
 
 ITEMSIZE = {"int8": 1, "uint8": 1, "int32": 4, "float32": 4}
@@ -58,7 +58,7 @@ def _spelled_out(program: Program, aliases: Aliases) -> Program:
 
 def _values(program: Program, aliases: Aliases) -> list[int]:
     """Return every value that needs a place, those in others included."""
-    used = {v for node in program.nodes for v in (*reads(node), node.y)}
+    used = {v for node in program.nodes for v in touches(node)}
     used |= {*program.inputs, *program.outputs, *aliases.inside}
     return sorted(used - set(program.constants))
 
@@ -86,6 +86,8 @@ def _pitch(program: Program, value: int, dense: bool, target: Target) -> int:
 
 def _read_dense(program: Program, node: Node) -> list[int]:
     """Return the values that a node sees as one dense run, across rows."""
+    if isinstance(node, Chain):
+        return [value for part in node.parts for value in _read_dense(program, part)]
     shape = program.values[node.y].shape[-1:]
     if isinstance(node, Dense):
         features = program.values[node.x].shape[-1:]
@@ -117,7 +119,7 @@ def _arena(
     placed |= {v: Pointer("output", index=i) for i, v in enumerate(program.outputs)}
     lives: dict[int, Tenant] = {}
     for position, node in enumerate(program.nodes):
-        for value in (*reads(node), node.y):
+        for value in touches(node):
             root = aliases.root(value)
             if root in placed or root in program.constants:
                 continue

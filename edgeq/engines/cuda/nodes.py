@@ -329,6 +329,33 @@ class Dequantize:
     zero_point: int
 
 
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Nodes of which each reads what the one before it computes, and nothing else reads that.
+
+    They are carried out in one kernel where that is faster, one after the other otherwise.
+    """
+
+    parts: tuple[Node, ...]
+
+    @property
+    def x(self) -> int:
+        """Return what the first one reads."""
+        first: Any = self.parts[0]
+        x: int = first.x
+        return x
+
+    @property
+    def y(self) -> int:
+        """Return what the last one computes."""
+        return self.parts[-1].y
+
+    @property
+    def between(self) -> tuple[int, ...]:
+        """Return the values that only the chain knows."""
+        return tuple(part.y for part in self.parts[:-1])
+
+
 Node = Union[  # noqa: UP007 - one a line
     Convolution,
     Depthwise,
@@ -348,6 +375,7 @@ Node = Union[  # noqa: UP007 - one a line
     BilinearResize,
     Quantize,
     Dequantize,
+    Chain,
 ]
 
 

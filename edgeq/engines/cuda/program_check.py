@@ -12,6 +12,7 @@ from edgeq.engines.cuda.edges import reads
 from edgeq.engines.cuda.nodes import (
     Addition,
     BilinearResize,
+    Chain,
     ChannelLookup,
     Convolution,
     Dense,
@@ -118,6 +119,10 @@ class _Place:
     def __init__(self, program: Program, node: Node) -> None:
         self._program = program
         self._node = node
+
+    def check(self, part: Node) -> None:
+        """Check one part of the node."""
+        _CHECK[type(part)](_Place(self._program, part), part)
 
     def shape(self, field: str) -> tuple[int, ...]:
         index: int = getattr(self._node, field)
@@ -320,6 +325,13 @@ def _check_border(place: _Place, node: Quantize | Dequantize) -> None:
     _check_alike(place, node)
 
 
+def _check_chain(place: _Place, node: Chain) -> None:
+    for part, following in zip(node.parts, (*node.parts[1:], None), strict=True):
+        place.check(part)
+        _require(following is None or part.y in reads(following),
+                 f"a {type(part).__name__} is followed by none that reads it")  # fmt: skip
+
+
 _CHECK: dict[type[Node], Callable[[_Place, Any], None]] = {
     Convolution: _check_convolution,
     Depthwise: _check_depthwise,
@@ -339,4 +351,5 @@ _CHECK: dict[type[Node], Callable[[_Place, Any], None]] = {
     BilinearResize: _check_resize,
     Quantize: _check_border,
     Dequantize: _check_border,
+    Chain: _check_chain,
 }

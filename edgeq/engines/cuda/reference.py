@@ -6,7 +6,7 @@ holds exactly, so that a whole net takes seconds and not minutes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from edgeq.engines.cuda.nodes import (
     Addition,
     Axis,
     BilinearResize,
+    Chain,
     ChannelLookup,
     Convolution,
     Dense,
@@ -51,7 +52,7 @@ BEYOND_INT8 = np.float32(1024)  # saturates whatever the zero point
 def evaluate(program: Program, inputs: Mapping[int, Array]) -> Values:
     """Return every value of the program by its index, in its own shape and type."""
     values: Values = {**program.constants, **inputs}
-    for node in program.nodes:
+    for node in _plain(program.nodes):
         value = program.values[node.y]
         if isinstance(node, Move):
             whole = values.setdefault(node.y, np.zeros(value.shape, value.datatype))
@@ -60,6 +61,15 @@ def evaluate(program: Program, inputs: Mapping[int, Array]) -> Values:
             result = _saturated(_EVALUATE[type(node)](node, values), value.datatype)
             values[node.y] = result.reshape(value.shape)
     return values
+
+
+def _plain(nodes: Sequence[Node]) -> Iterator[Node]:
+    """Yield the nodes, a chain's parts in its place."""
+    for node in nodes:
+        if isinstance(node, Chain):
+            yield from _plain(node.parts)
+        else:
+            yield node
 
 
 def _saturated(result: Array, datatype: str) -> Array:

@@ -60,7 +60,7 @@ class MmaTile:
     def shared_bytes(self, gather: Gather) -> int:
         """Return the shared memory of a block, as mma_tile.cuh lays it out."""
         stages = self.stages * (self.bm + self.bn) * self.bk
-        return max(stages, self.bm * (self.bn + CHUNK)) + 8 * self.bn + gather.table_bytes
+        return max(stages, self.bm * (self.bn + CHUNK)) + 4 * self.bn + gather.table_bytes
 
     def arrange(self, weights: Int8s) -> Int8s:
         """Reorder [OC, K] as [OC / bn, K / bk, bn, bk], chunks exchanged as `eq_swizzled` does."""

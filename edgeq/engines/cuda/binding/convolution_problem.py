@@ -14,6 +14,7 @@ from edgeq.engines.cuda.nodes import Convolution, Dense, Int8s, Window
 
 ONCE = Window(size=(1, 1), stride=(1, 1))
 WIDEST = 16  # bytes that are read at once
+EXACT_ADDITION = 2**22  # what plus 1.5 * 2^23 is an integer in float32 below it
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +113,17 @@ class Problem:
         result = np.zeros((oc, kh, columns * fold, self.x.pitch), np.int8)
         result[:, :, shift : shift + kw, :channels] = self.weights
         return result.reshape(oc, kh, columns, fold * self.x.pitch)
+
+    def bounds(self) -> dict[str, Constant]:
+        """Return which shortcuts of the epilogue are exact, whatever x holds."""
+        weights = np.abs(self.weights.astype(np.int32)).reshape(len(self.weights), -1)
+        requantization = self.ending.epilogue.requantization
+        sums = 128 * weights.sum(1) + np.abs(requantization.bias.astype(np.int64))
+        results = sums * requantization.scale.astype(np.float64)
+        return {
+            "SUM_IS_SMALL": int(sums.max() < EXACT_ADDITION),
+            "RESULT_IS_SMALL": int(results.max() < EXACT_ADDITION - 1),
+        }
 
     def constants(self) -> dict[str, Constant]:
         """Return the macros of shapes, window and epilogue that all kernels share."""

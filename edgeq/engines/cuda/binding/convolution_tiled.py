@@ -158,6 +158,7 @@ class TiledProduct:
         return {
             **self.gather.constants(),
             **self.tile.constants(self.gather),
+            **self.problem.bounds(),
             "BM": self.tile.bm,
             "BN": self.tile.bn,
             "SPLITS": self.tile.splits,

@@ -17,20 +17,13 @@ EQ_DEV void eq_fetch(char* stage, const eq_Window (&windows)[EQ_A_LOADS], eq_Gro
 #pragma unroll
   for (int i = 0; i < EQ_A_LOADS; i++) {
     char* to = stage + eq_swizzled(row + i * EQ_A_ROWS, byte / 16) + byte % 16;
-    if (eq_has_row(i)) eq_cp_async<EQ_UNIT>(to, eq_source(windows[i], group, outside));
+    if (eq_has_row(i))
+      eq_cp_async<EQ_UNIT, (EQ_KH * EQ_KW > 1)>(to, eq_source(windows[i], group, outside));
   }
 #pragma unroll
   for (int i = 0; i < EQ_B_LOADS; i++) {
     const int chunk = threadIdx.x + i * EQ_THREADS;
     if (eq_has_chunk(i)) eq_cp_async<16>(stage + EQ_A_BYTES + chunk * 16, tile + chunk * 16);
-  }
-}
-
-// Begins to copy BN biases, then BN scales.
-EQ_DEV void eq_fetch_ends(int* ends, const int* bias, const float* scale) {
-  for (int chunk = threadIdx.x; chunk < EQ_BN / 2; chunk += EQ_THREADS) {
-    const int c = chunk * 4 % EQ_BN;
-    eq_cp_async<16>(ends + chunk * 4, chunk < EQ_BN / 4 ? bias + c : (const int*)scale + c);
   }
 }
 
@@ -40,7 +33,7 @@ void conv_mma(const i8* __restrict__ x, const i8* __restrict__ weights,
               const int* __restrict__ bias, const float* __restrict__ scale,
               const i8* __restrict__ other, const i8* __restrict__ table, i8* __restrict__ y) {
   EQ_BLOCK_SMEM(tile, EQ_SHARED_BYTES);
-  int* ends = (int*)(tile + EQ_ENDS_AT);
+  float* scales = (float*)(tile + EQ_SCALES_AT);
   eq_Group* groups = (eq_Group*)(tile + EQ_GROUPS_AT);
   eq_fill_groups(groups);
 
@@ -50,7 +43,8 @@ void conv_mma(const i8* __restrict__ x, const i8* __restrict__ weights,
   eq_Window windows[EQ_A_LOADS];
   eq_find_windows(windows, x);
 
-  eq_fetch_ends(ends, bias + blockIdx.y * EQ_BN, scale + blockIdx.y * EQ_BN);
+  for (int chunk = threadIdx.x; chunk < EQ_BN / 4; chunk += EQ_THREADS)
+    eq_cp_async<16>(scales + chunk * 4, scale + blockIdx.y * EQ_BN + chunk * 4);
 #pragma unroll
   for (int s = 0; s < EQ_STAGES - 1; s++, b += EQ_B_BYTES) {
     if (first + s < end)
@@ -60,7 +54,7 @@ void conv_mma(const i8* __restrict__ x, const i8* __restrict__ weights,
   }
 
   eq_Sums sums;
-  eq_zero(sums);
+  eq_begin(sums, bias);
   int read = 0, write = EQ_STAGES - 1;
 #pragma unroll 1
   for (int step = first; step < end; step++, b += EQ_B_BYTES) {
@@ -81,6 +75,6 @@ void conv_mma(const i8* __restrict__ x, const i8* __restrict__ weights,
 #if EQ_SPLITS > 1
   if (!eq_join_splits<EQ_TILES * 4>(sums.of[0], scratch)) return;
 #endif
-  eq_store_tile(y, tile, sums, ends, other, table);
+  eq_store_tile(y, tile, sums, scales, other, table);
 }
 EQ_EXPORT(conv_mma)

@@ -30,17 +30,14 @@ void conv_mma_8816(const i8* __restrict__ x, const i8* __restrict__ weights,
                    const i8* __restrict__ other, const i8* __restrict__ table,
                    i8* __restrict__ y) {
   EQ_BLOCK_SMEM(tile, EQ_SHARED_BYTES);
-  int* ends = (int*)(tile + EQ_ENDS_AT);
-  for (int c = threadIdx.x; c < EQ_BN; c += EQ_THREADS) {
-    ends[c] = bias[blockIdx.y * EQ_BN + c];
-    ends[EQ_BN + c] = eq_float_bits(scale[blockIdx.y * EQ_BN + c]);
-  }
+  float* scales = (float*)(tile + EQ_SCALES_AT);
+  for (int c = threadIdx.x; c < EQ_BN; c += EQ_THREADS) scales[c] = scale[blockIdx.y * EQ_BN + c];
   eq_Sums sums;
-  eq_zero(sums);
+  eq_begin(sums, bias);
   eq_sum(sums, tile, (eq_Group*)(tile + EQ_GROUPS_AT), x, weights, outside);
 #if EQ_SPLITS > 1
   if (!eq_join_splits<EQ_TILES * 4>(sums.of[0], scratch)) return;
 #endif
-  eq_store_tile(y, tile, sums, ends, other, table);
+  eq_store_tile(y, tile, sums, scales, other, table);
 }
 EQ_EXPORT(conv_mma_8816)

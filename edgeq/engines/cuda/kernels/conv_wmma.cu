@@ -79,7 +79,7 @@ EQ_DEV void eq_store_sums(i8* __restrict__ y, int* totals, const eq_Sums& sums,
     const int row = e / (EQ_BN / 4), column = e % (EQ_BN / 4) * 4;
     const int m = blockIdx.x * EQ_BM + row, c = blockIdx.y * EQ_BN + column;
     const int4 sum = *(const int4*)(totals + row * EQ_SUM_PITCH + column);
-    const int4 biases = eq_ldg4(bias + c), scales = eq_ldg4(scale + c);
+    const int4 biases = eq_biases(bias + c), scales = eq_ldg4(scale + c);
     const int4 biased = {sum.x + biases.x, sum.y + biases.y, sum.z + biases.z, sum.w + biases.w};
     if (m < EQ_PIXELS && c < EQ_Y_C) eq_store_four(y, m, c, biased, scales, other, table);
   }

@@ -46,6 +46,18 @@ EQ_DEV int eq_dp4a(int a, int b, int c) {
 // Four bytes picked from the eight of a (0..3) and b (4..7), one a nibble of the selector.
 EQ_DEV u32 eq_prmt(u32 a, u32 b, u32 selector) { return __byte_perm(a, b, selector); }
 
+// Two ints as int8, saturated, beneath the lower half of a third word.
+EQ_DEV u32 eq_pack2_saturated(int low, int high, u32 upper) {
+#if __CUDA_ARCH__ >= 720
+  u32 d;
+  asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(high), "r"(low), "r"(upper));
+  return d;
+#else
+  high = min(max(high, -128), 127), low = min(max(low, -128), 127);
+  return (upper << 16) | ((high & 255) << 8) | (low & 255);
+#endif
+}
+
 // Exchanges within a whole, converged warp.
 EQ_DEV int eq_shfl_xor(int v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 EQ_DEV void eq_syncwarp() { __syncwarp(); }
@@ -81,10 +93,10 @@ EQ_DEV void eq_mma_8816(int& c0, int& c1, u32 a, u32 b) {
 
 #if __CUDA_ARCH__ >= 800
 // 4, 8 or 16 bytes of global memory into shared, done at the wait for the group that they are
-// committed in; both at a multiple of their size. 16 bytes pass L1 by.
-template <int Bytes>
+// committed in; both at a multiple of their size. 16 bytes pass L1 by unless they are read again.
+template <int Bytes, bool InL1 = false>
 EQ_DEV void eq_cp_async(void* to, const void* from) {
-  if (Bytes == 16)
+  if (Bytes == 16 && !InL1)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(eq_saddr(to)), "l"(from));
   else
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2;\n" ::"r"(eq_saddr(to)), "l"(from),
@@ -186,9 +198,34 @@ EQ_DEV int eq_clamp(int v, int low, int high) { return min(max(v, low), high); }
 #ifdef EQ_EPILOGUE
 // ---- the epilogue of every kernel with an int32 accumulator: binding/epilogue.py has its macros
 
-// Its first half; acc holds the bias already.
-EQ_DEV int eq_result(int acc, float scale) {
-  return eq_requant(acc, scale, EQ_RESULT_ZERO_POINT, EQ_RESULT_LOW, EQ_RESULT_HIGH);
+// A sum that is known to stay under 2^22 may be begun at 0x4B400000: its bits are then those of the
+// float 1.5 * 2^23 + sum, from which the sum as a float is one addition at full rate away (a conversion
+// has a quarter of it).
+#if defined(EQ_SUM_IS_SMALL) && EQ_SUM_IS_SMALL
+#define EQ_SUM_START 0x4B400000
+EQ_DEV float eq_sum_as_float(int sum) { return __fadd_rn(eq_bits_float(sum), -12582912.0f); }
+#else
+#define EQ_SUM_START 0
+EQ_DEV float eq_sum_as_float(int sum) { return __int2float_rn(sum); }
+#endif
+
+// Its first half, saturated only to what is less than int8; the sum holds EQ_SUM_START and the bias.
+// To clamp after rounding is the same as before, and eq_rint can round what is known to stay small.
+EQ_DEV int eq_rounded(int sum, float scale) {
+  float v = __fmul_rn(eq_sum_as_float(sum), scale);
+#if !defined(EQ_RESULT_IS_SMALL) || !EQ_RESULT_IS_SMALL
+  v = fminf(fmaxf(v, (float)(EQ_RESULT_LOW - EQ_RESULT_ZERO_POINT)),
+            (float)(EQ_RESULT_HIGH - EQ_RESULT_ZERO_POINT));
+  return eq_rint(v) + EQ_RESULT_ZERO_POINT;
+#else
+  int rounded = eq_rint(v) + EQ_RESULT_ZERO_POINT;
+  if (EQ_RESULT_LOW > -128) rounded = max(rounded, EQ_RESULT_LOW);
+  if (EQ_RESULT_HIGH < 127) rounded = min(rounded, EQ_RESULT_HIGH);
+  return rounded;
+#endif
+}
+EQ_DEV int eq_result(int sum, float scale) {
+  return eq_clamp(eq_rounded(sum, scale), EQ_RESULT_LOW, EQ_RESULT_HIGH);
 }
 
 // Its second half: `other` is b of the residual addition, unused without EQ_ADD, `table` unused
@@ -215,7 +252,8 @@ EQ_DEV int eq_epilogue(int acc, float scale, int other, const i8* __restrict__ t
 }
 
 // Says whether y has channel c of pixel m, and turns both into its own: of a convolution that stands
-// for a transposed one each channel is one of the PHASES_H x PHASES_W pixels of y that lie together.
+// for a transposed one each channel is one of the PHASES_H x PHASES_W pixels of y that lie together;
+// strips cut rows of y into pieces of one length.
 #ifdef EQ_PHASES_H
 EQ_DEV bool eq_place(int& m, int& c) {
   const int phase = c / EQ_PHASE_C, image = m / (EQ_Y_H * EQ_Y_W);
@@ -224,6 +262,13 @@ EQ_DEV bool eq_place(int& m, int& c) {
   m = (image * EQ_STORED_H + h) * EQ_STORED_W + w;
   c %= EQ_PHASE_C;
   return (u32)h < EQ_STORED_H && (u32)w < EQ_STORED_W && c < EQ_STORED_C;
+}
+#elif defined(EQ_STRIPS)  // rows of y in strips of TILE_W pixels, the last of a row not full
+#define EQ_STORED_C EQ_Y_C
+EQ_DEV bool eq_place(int& m, int&) {
+  const int line = m / (EQ_STRIPS * EQ_TILE_W), w = m % (EQ_STRIPS * EQ_TILE_W);
+  m = line * EQ_Y_W + w;
+  return w < EQ_Y_W;
 }
 #else
 #define EQ_STORED_C EQ_Y_C
@@ -269,10 +314,11 @@ EQ_DEV void eq_finish_vector(i8* __restrict__ y, const void* results,
 
 // The epilogue of four channels that are read and written at once; bits of floats in scale.
 EQ_DEV u32 eq_epilogue4(int4 acc, int4 bias, int4 scale, u32 other, const i8* __restrict__ table) {
-  return eq_pack4(eq_epilogue(acc.x + bias.x, eq_bits_float(scale.x), eq_byte<0>(other), table),
-                  eq_epilogue(acc.y + bias.y, eq_bits_float(scale.y), eq_byte<1>(other), table),
-                  eq_epilogue(acc.z + bias.z, eq_bits_float(scale.z), eq_byte<2>(other), table),
-                  eq_epilogue(acc.w + bias.w, eq_bits_float(scale.w), eq_byte<3>(other), table));
+  const u32 upper = eq_pack2_saturated(eq_rounded(acc.z + bias.z, eq_bits_float(scale.z)),
+                                       eq_rounded(acc.w + bias.w, eq_bits_float(scale.w)), 0);
+  const u32 v = eq_pack2_saturated(eq_rounded(acc.x + bias.x, eq_bits_float(scale.x)),
+                                   eq_rounded(acc.y + bias.y, eq_bits_float(scale.y)), upper);
+  return EQ_ADD || EQ_TABLE ? eq_finish4(v, other, table) : v;
 }
 
 // The same of sums that hold their biases, wherever EQ_VECTOR allows it, up to the last channel.

@@ -89,7 +89,7 @@ EQ_DEV void eq_store_sums(i8* __restrict__ y, const int (&sums)[EQ_TM * EQ_TN],
 #pragma unroll
   for (int j = 0; j < EQ_TN; j += 4) {
     const int c = blockIdx.y * EQ_BN + threadIdx.x % EQ_ACROSS * 4 + j * EQ_ACROSS;
-    const int4 biases = eq_ldg4(bias + c), scales = eq_ldg4(scale + c);
+    const int4 biases = eq_biases(bias + c), scales = eq_ldg4(scale + c);
 #pragma unroll
     for (int i = 0; i < EQ_TM; i++) {
       const int* own = sums + i * EQ_TN + j;

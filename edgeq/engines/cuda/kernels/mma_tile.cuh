@@ -16,9 +16,9 @@
 #define EQ_TILE_BYTES \
   (EQ_STAGES * EQ_STAGE_BYTES > EQ_RESULT_BYTES ? EQ_STAGES * EQ_STAGE_BYTES : EQ_RESULT_BYTES)
 
-// What a block has in shared memory: the stages, which the results follow; biases and scales; groups.
-#define EQ_ENDS_AT EQ_TILE_BYTES
-#define EQ_GROUPS_AT (EQ_ENDS_AT + EQ_BN * 8)
+// What a block has in shared memory: the stages, which the results follow; scales; groups.
+#define EQ_SCALES_AT EQ_TILE_BYTES
+#define EQ_GROUPS_AT (EQ_SCALES_AT + EQ_BN * 4)
 #define EQ_SHARED_BYTES (EQ_GROUPS_AT + EQ_TABLE_GROUPS * 8)
 
 #define EQ_TILES (EQ_TILES_M * EQ_TILES_N)  // of 16 x 8
@@ -27,9 +27,21 @@ struct eq_Sums {
   int of[EQ_TILES][4];  // lane l: pixels l / 4 and l / 4 + 8, of each the channels l % 4 * 2 and next
 };
 
-EQ_DEV void eq_zero(eq_Sums& sums) {
+// Begins with the biases; where K is split, in its first part only.
+EQ_DEV void eq_begin(eq_Sums& sums, const int* __restrict__ bias) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int* own = bias + blockIdx.y * EQ_BN + warp / EQ_WARPS_M * EQ_WN + (lane & 3) * 2;
 #pragma unroll
-  for (int i = 0; i < EQ_TILES * 4; i++) sums.of[i / 4][i % 4] = 0;
+  for (int j = 0; j < EQ_TILES_N; j++) {
+    int2 start = eq_ldg2(own + j * 8);
+    start = {start.x + EQ_SUM_START, start.y + EQ_SUM_START};
+    if (EQ_SPLITS > 1 && blockIdx.z) start = {0, 0};
+#pragma unroll
+    for (int i = 0; i < EQ_TILES_M; i++) {
+      int* four = sums.of[i * EQ_TILES_N + j];
+      four[0] = four[2] = start.x, four[1] = four[3] = start.y;
+    }
+  }
 }
 
 EQ_DEV int eq_swizzled(int row, int chunk) {
@@ -76,30 +88,29 @@ EQ_DEV void eq_multiply(eq_Sums& sums, const char* stage, int) {
   eq_multiply_rows(sums, stage, stage + EQ_A_BYTES);
 }
 
-// Requantizes the sums into rows of bytes in shared memory. `ends` has BN biases, then BN scales.
-EQ_DEV void eq_requantize_tile(char* results, const eq_Sums& sums, const int* ends) {
+// Requantizes the sums into rows of bytes in shared memory.
+EQ_DEV void eq_requantize_tile(char* results, const eq_Sums& sums, const float* scales) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int pixel = warp % EQ_WARPS_M * EQ_WM + (lane >> 2);
   const int channel = warp / EQ_WARPS_M * EQ_WN + (lane & 3) * 2;
 #pragma unroll
   for (int j = 0; j < EQ_TILES_N; j++) {
     const int c = channel + j * 8;
-    const int2 bias = *(const int2*)(ends + c), scale = *(const int2*)(ends + EQ_BN + c);
+    const float2 scale = *(const float2*)(scales + c);
 #pragma unroll
     for (int h = 0; h < EQ_TILES_M * 2; h++) {
       const int* pair = sums.of[h / 2 * EQ_TILES_N + j] + h % 2 * 2;
-      const int low = eq_result(pair[0] + bias.x, eq_bits_float(scale.x));
-      const int high = eq_result(pair[1] + bias.y, eq_bits_float(scale.y));
       *(short*)(results + (pixel + h * 8) * EQ_RESULT_PITCH + c) =
-          (short)((low & 255) | (high << 8));
+          (short)eq_pack2_saturated(eq_rounded(pair[0], scale.x), eq_rounded(pair[1], scale.y), 0);
     }
   }
 }
 
 // Requantizes the sums, finishes and stores them, VECTOR channels at a time.
-EQ_DEV void eq_store_tile(i8* __restrict__ y, char* results, const eq_Sums& sums, const int* ends,
+EQ_DEV void eq_store_tile(i8* __restrict__ y, char* results, const eq_Sums& sums,
+                          const float* scales,
                           const i8* __restrict__ other, const i8* __restrict__ table) {
-  eq_requantize_tile(results, sums, ends);
+  eq_requantize_tile(results, sums, scales);
   __syncthreads();
   const int across = EQ_BN / EQ_VECTOR;
 #pragma unroll 4
