@@ -18,6 +18,7 @@ LAUNCH_US = 2.0  # from one kernel of a graph to the next: 1.5 to 2 on Orin
 LATENCY_CYCLES = 600.0  # of a load that misses the caches
 FETCH_BYTES_A_CYCLE = 64.0  # from L2 to one multiprocessor
 SCHEDULERS = 4  # of a multiprocessor: as many warps issue in a cycle
+OVERLAP = 4  # two things that take as long together take 1.19 times as long, not once or twice
 BUSY_WARPS = 8  # resident ones that hide the latencies of arithmetic
 
 Bound = Literal["launch", "memory", "fetching", "products", "instructions", "latency"]
@@ -74,8 +75,9 @@ def estimate(target: Target, demand: Demand, board: Board | None = None) -> Esti
     # The first block's loads are waited for with nothing else to do; those of later ones are
     # hidden behind the blocks beside them, as far as there are any.
     latency = demand.rounds * LATENCY_CYCLES / board.gigahertz / 1e3
-    total = max(max(times.values()) + latency, waves * latency)
-    times |= {"latency": total - max(times.values()), "launch": LAUNCH_US}
+    streaming = sum(time**OVERLAP for time in times.values()) ** (1 / OVERLAP)
+    total = max(streaming + latency, waves * latency)
+    times |= {"latency": total - streaming, "launch": LAUNCH_US}
     return Estimate(LAUNCH_US + total, max(times, key=lambda name: times[name]), waves)
 
 

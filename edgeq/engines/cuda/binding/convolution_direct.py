@@ -10,6 +10,7 @@ from edgeq.engines.cuda.binding.site import Choice
 from edgeq.engines.cuda.launch import Launch
 
 THREADS = 128
+PRODUCTS_A_ROUND = 64  # four loads are under way at once, and most of them hit the first cache
 INSTRUCTIONS = 4  # of one product: two loads of a byte, a select, a multiply-add
 
 
@@ -22,6 +23,7 @@ def direct(problem: Problem) -> Choice:
         outputs,
         INSTRUCTIONS * depth,
         problem.work.read_bytes + problem.work.written_bytes,
+        rounds=1 + depth // PRODUCTS_A_ROUND,
     )
     return Choice("conv_direct", estimate, lambda: (_bind(problem, outputs),))
 

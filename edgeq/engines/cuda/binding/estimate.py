@@ -1,4 +1,4 @@
-"""What a kernel of many alike threads does -> roughly how long it takes: the cost model, in short."""
+"""What a kernel of many alike threads does -> how long it may take: the cost model, in short."""
 
 from __future__ import annotations
 
