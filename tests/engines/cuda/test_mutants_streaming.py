@@ -89,8 +89,10 @@ MUTANTS = {
     "padding counted": Mutant("pooling", "(last_row - first_row)", "EQ_KH"),
     "a window too low": Mutant("pooling", "top + EQ_KH", "top + EQ_KH - 1"),
     "half down": Mutant("pooling", "+ count / 2", "+ (count - 1) / 2"),
-    "no barrier before the sums meet": Mutant("reduce_columns", "  __syncthreads();\n", ""),
-    "a part left out": Mutant("reduce_columns", "int p = 1;", "int p = 2;"),
+    "no barrier before the sums meet": Mutant(
+        "reduce_columns", "    __syncthreads();\n", "", InterpretedMachine
+    ),
+    "a part left out": Mutant("reduce_columns", "half = EQ_SPLIT / 2", "half = EQ_SPLIT / 4"),
     "a value counted twice": Mutant("reduce_columns", "int k = part;", "int k = part / 2;"),
     "lanes that do not meet": Mutant("reduce_rows", "distance = 16", "distance = 2"),
     "no barrier before the addition": Mutant("softmax", TERMS, TERMS[: TERMS.index("    __sync")]),

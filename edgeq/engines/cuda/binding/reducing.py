@@ -19,6 +19,7 @@ from edgeq.engines.cuda.binding.nest import (
 )
 from edgeq.engines.cuda.binding.packing import round_up, sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
+from edgeq.engines.cuda.cost import Demand, estimate
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, View, Work
 from edgeq.engines.cuda.nodes import Mean
 from edgeq.errors import EngineError
@@ -26,7 +27,8 @@ from edgeq.errors import EngineError
 THREADS = 256
 ROW_THREADS = 128
 WIDTHS = (16, 4, 1)
-MOST_GROUPS = 32  # of a block: neighbours that are loaded together
+GROUPS = (1, 2, 4, 8, 16, 32)  # of a block: neighbours that are loaded together
+SECTOR_BYTES = 32  # the least that is fetched
 FEW_ROWS = 8  # so few that more than a warp for each may pay
 IN_FLIGHT = 4  # loads of a thread
 REQUANTIZED, AVERAGED, LARGEST = 0, 1, 2  # EQ_FINISH
@@ -74,33 +76,40 @@ class Columns:
         in_row = self.inner.count == self.x.shape[-1] == extent
         return extent % width == 0 or (in_row and self.x.pitch >= round_up(extent, width))
 
-    def choice(self, site: Site, width: int, finish: Mapping[str, Constant]) -> Choice:
-        """Return the kernel that loads `width` neighbours at once."""
+    def choice(self, site: Site, width: int, groups: int, finish: Mapping[str, Constant]) -> Choice:
+        """Return the kernel with `groups` times `width` inner neighbours in a block."""
         columns = -(-self.inner.count // width)
-        groups = min(MOST_GROUPS, power_of_two(columns))
         split = min(THREADS // groups, power_of_two(self.count.count))
-        blocks = self.outer.count * -(-columns // groups)
-        turns = -(-self.count.count // split)
-        estimated = microseconds(
-            site.target,
-            blocks * groups * split,
-            turns * (4 + 3 * width) + split * width,
-            self.work.read_bytes,
-            -(-turns // IN_FLIGHT),
-        )
-        constants = {
-            **self._constants(),
-            **finish,
+        constants: dict[str, Constant] = {
             "WIDTH": width,
             "COLUMNS": columns,
             "GROUPS": groups,
             "SPLIT": split,
         }
-        kernel = Kernel("reduce_columns", sorted_constants(constants), groups * split)
-        launch = Launch(
-            kernel, (blocks, 1, 1), (self.x.pointer, self.y.pointer), "reduce_columns", self.work
+        kernel = Kernel(
+            "reduce_columns",
+            sorted_constants({**self._constants(), **finish, **constants}),
+            groups * split,
         )
-        return Choice(f"reduce_columns x{width} s{split}", estimated, lambda: (launch,))
+        blocks = self.outer.count * -(-columns // groups)
+        pointers = self.x.pointer, self.y.pointer
+        launch = Launch(kernel, (blocks, 1, 1), pointers, "reduce_columns", self.work)
+        name = f"reduce_columns {groups}x{width} s{split}"
+        return Choice(name, self._estimate(site, width, groups, split, blocks), lambda: (launch,))
+
+    def _estimate(self, site: Site, width: int, groups: int, split: int, blocks: int) -> float:
+        turns = -(-self.count.count // split)
+        fetched = self.work.read_bytes * max(1.0, SECTOR_BYTES / (groups * width))
+        demand = Demand(
+            blocks=blocks,
+            threads=groups * split,
+            moved_bytes=self.work.read_bytes + self.work.written_bytes,
+            fetched_bytes=fetched,
+            instructions=turns * (4 + 3 * width) + split.bit_length() * (20 + 3 * width),
+            rounds=-(-turns // IN_FLIGHT),
+            shared_bytes=groups * split * width * 4,
+        )
+        return estimate(site.target, demand).microseconds
 
     def _constants(self) -> dict[str, Constant]:
         return {
@@ -131,10 +140,15 @@ def choices(node: Mean, site: Site) -> tuple[Choice, ...]:
 def column_choices(
     columns: Columns, site: Site, kind: int, finish: Mapping[str, Constant]
 ) -> tuple[Choice, ...]:
-    """Return a kernel for each width that x allows; bytes one by one only where none does."""
+    """Return a kernel for each size of blocks and width that x allows, the best first."""
     allowed = [w for w in WIDTHS if columns.allows(w)]
-    wide = [w for w in allowed if w > 1] or allowed
-    return tuple(columns.choice(site, w, {**finish, "FINISH": kind}) for w in wide)
+    found = [
+        columns.choice(site, width, groups, {**finish, "FINISH": kind})
+        for width in [w for w in allowed if w > 1] or allowed
+        for groups in GROUPS
+        if groups < 2 * -(-columns.inner.count // width)
+    ]
+    return tuple(sorted(found, key=lambda choice: choice.microseconds)[:BEST])
 
 
 def _rows(columns: Columns, site: Site, finish: Mapping[str, Constant]) -> Iterator[Choice]:

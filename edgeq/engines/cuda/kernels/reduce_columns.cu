@@ -44,15 +44,24 @@ void reduce_columns(const i8* __restrict__ x, i8* __restrict__ y) {
     }
   }
 #pragma unroll
-  for (int i = 0; i < EQ_WIDTH; i++) partial[threadIdx.x * EQ_WIDTH + i] = total[i];
+  for (int i = 0; i < EQ_WIDTH; i++) partial[i * EQ_THREADS + threadIdx.x] = total[i];
   __syncthreads();
+#pragma unroll
+  for (int half = EQ_SPLIT / 2; half > 0; half /= 2) {
+    if (part < half) {
+#pragma unroll
+      for (int i = 0; i < EQ_WIDTH; i++) {
+        int* own = partial + i * EQ_THREADS + threadIdx.x;
+        *own = joined(*own, own[half * EQ_GROUPS]);
+      }
+    }
+    __syncthreads();
+  }
   y += eq_offset(outer, outer_sizes, y_outer);
   for (int i = threadIdx.x; i < EQ_GROUPS * EQ_WIDTH; i += EQ_THREADS) {
     const int index = first * EQ_WIDTH + i;
     if (index >= EQ_INNER) return;
-    int sum = partial[i];
-#pragma unroll
-    for (int p = 1; p < EQ_SPLIT; p++) sum = joined(sum, partial[p * EQ_GROUPS * EQ_WIDTH + i]);
+    const int sum = partial[i % EQ_WIDTH * EQ_THREADS + i / EQ_WIDTH];
     y[eq_offset(index, inner_sizes, y_inner)] = (i8)finished(sum);
   }
 }
