@@ -75,7 +75,7 @@ def test_doctor_says_what_is_usable_and_why_not(edgeq):
 def test_doctor_tells_what_cuda_lacks_and_the_command_that_mends_it(edgeq, monkeypatch):
     well = Finding("gpu", True, "/dev/nvhost-gpu")
     closed = Finding("permission", False, "user me may not\x1b[2J", "Run `sudo usermod`.")
-    monkeypatch.setattr(presence, "examine", lambda: (well, closed))
+    monkeypatch.setattr(presence, "examine", lambda box=None: (well, closed))
     report = edgeq("doctor", "--json").json
     backends = {backend["name"]: backend for backend in report["backends"]}
     assert backends["cuda"]["checks"] == [
