@@ -125,6 +125,35 @@ def test_a_long_row_is_added_in_pieces() -> None:
     check_node(softmax.choices, node, values(x, x), {0: int8(*x)}, ORIN, seeds=(1,))
 
 
+def test_a_sum_in_pieces_rounds_as_one_after_the_other() -> None:
+    """Rows whose result tells the sum from its neighbours: the last bit shows."""
+    depth, scale = 500, 1 / 65536
+    table = exponentials(0.02)
+    x = RANDOM.integers(40, 128, (10_000, depth)).astype(np.int8)
+    terms = table[x.max(axis=1, keepdims=True).astype(int) - x]
+    total = np.cumsum(terms, axis=1)[:, -1:]
+    sums = [total, np.nextafter(total, np.float32(0)), np.nextafter(total, np.float32(1e9))]
+    found = [np.floor(terms * (1 / (s * np.float32(scale))) + np.float64(0.5)) for s in sums]
+    less, more = (x[(found[0] != other).any(axis=1)] for other in found[1:])
+    assert min(len(less), len(more)) > 4
+    rows = np.concatenate([less[:16], more[:16]])
+    node = Softmax(0, 1, depth, table, scale, -128)
+    names = check_node(softmax.choices, node, values(rows.shape, rows.shape), {0: rows}, ORIN)
+    assert any(name.startswith("softmax_pieces") for name in names)
+
+
+@pytest.mark.parametrize("depth", [33, 100, 1001])
+def test_terms_in_the_middle_of_two_units_are_added_one_by_one(depth: int) -> None:
+    table = (2.0 ** -np.arange(256)).astype(np.float32)  # 2^-24 of 1 is half a unit
+    table[200:] = 0
+    x = RANDOM.choice([127, 127 - 23, 127 - 24, 127 - 25, 0, -128], (6, depth))
+    x[0], x[1] = 127 - 24, 3
+    x[:, 0] = 127
+    node = Softmax(0, 1, depth, table, 1 / 256, -128)
+    check_node(softmax.choices, node, values(x.shape, x.shape), {0: x.astype(np.int8)}, ORIN,
+               only="pieces")  # fmt: skip
+
+
 def test_softmax_along_no_axis_is_refused() -> None:
     node = Softmax(0, 1, 6, exponentials(0.1), 1 / 256, -128)
     with pytest.raises(EngineError, match="along no last axis"):
