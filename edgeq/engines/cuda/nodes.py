@@ -158,8 +158,23 @@ class Sum:
 
 
 @dataclass(frozen=True)
+class FixedPoint:
+    """A scale without floats, XNNPACK's "rndnu" on ARM: int32 v ->
+
+    `(((v << left) * multiplier >> 31) + (1 << (right - 1))) >> right`, the product in 64 bits.
+    """
+
+    multiplier: int  # [2**30, 2**31)
+    left: int
+    right: int  # at least 1
+
+
+@dataclass(frozen=True)
 class Product:
-    """`rint(clamp(float32((a - a_zero_point) * (b - b_zero_point)) * scale)) + zero_point`."""
+    """`rint(clamp(float32((a - a_zero_point) * (b - b_zero_point)) * scale)) + zero_point`.
+
+    With `fixed`, the product is scaled by that instead, and clamped after the zero point is added.
+    """
 
     a: int
     b: int
@@ -170,6 +185,7 @@ class Product:
     zero_point: int
     low: int
     high: int
+    fixed: FixedPoint | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,14 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Union
 
 from edgeq.engines.cuda import graph as graphs
 from edgeq.engines.cuda.graph import Graph, Op
 from edgeq.engines.cuda.lowering.assemble import assemble
 from edgeq.engines.cuda.lowering.table import LoweredOp, Lowering, lower
-from edgeq.engines.cuda.nodes import Convolution, Dense, Depthwise, Program, Reshape
-from edgeq.engines.cuda.nodes import Node as Node
+from edgeq.engines.cuda.nodes import Convolution, Dense, Depthwise, Node, Program, Reshape
 from edgeq.tflite.model import Model
 from edgeq.tflite.part import some_ops
 
@@ -48,7 +46,7 @@ class CpuPart:
     ops: tuple[int, ...]
 
 
-Part = Union[GpuPart, CpuPart]  # noqa: UP007 - Python 3.10 has no | of names in quotes
+Part = GpuPart | CpuPart
 
 
 @dataclass(frozen=True)

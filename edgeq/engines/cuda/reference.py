@@ -203,7 +203,14 @@ def _sum(node: Sum, values: Values) -> Array:
 def _product(node: Product, values: Values) -> Array:
     a = values[node.a].astype(np.int32) - node.a_zero_point
     b = values[node.b].astype(np.int32) - node.b_zero_point
-    return _rounded(a * b, node.scale, node.zero_point, node.low, node.high)
+    if node.fixed is None:
+        return _rounded(a * b, node.scale, node.zero_point, node.low, node.high)
+    fixed = node.fixed
+    shifted: Array = (a * b) << fixed.left
+    scaled: Array = (shifted.astype(np.int64) * fixed.multiplier) >> 31
+    rounded: Array = (scaled + (1 << (fixed.right - 1))) >> fixed.right
+    result: Array = np.clip(rounded + node.zero_point, node.low, node.high)
+    return result.astype(np.int8)
 
 
 def _lookup(node: Lookup, values: Values) -> Array:

@@ -17,6 +17,7 @@ from edgeq.engines.cuda.nodes import (
     Addition,
     ChannelLookup,
     Dequantize,
+    FixedPoint,
     Lookup,
     Product,
     Quantize,
@@ -100,6 +101,15 @@ def test_products_broadcast_as_numpy(a: tuple[int, ...], b: tuple[int, ...]) -> 
     arrays = {0: int8(*a), 1: int8(*b)}
     node = Product(0, 1, 2, 4, -11, 0.0123, 3, -120, 110)
     check_node(product_choices, node, binary_values(a, b), arrays, ORIN, placement="pitch16")
+
+
+@pytest.mark.parametrize(("left", "right"), [(0, 5), (0, 15), (9, 1)])
+def test_a_product_is_scaled_in_integers_where_the_cpu_does_so(left: int, right: int) -> None:
+    arrays = {0: np.repeat(np.arange(-128, 128), 256).astype(np.int8).reshape(256, 256)}
+    arrays[1] = arrays[0].T.copy()
+    fixed = FixedPoint(1_234_567_808, left, right)
+    node = Product(0, 1, 2, -128, 127, 1.0, 3, -120, 110, fixed)
+    check_node(product_choices, node, binary_values((256, 256), (256, 256)), arrays, ORIN)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

@@ -147,6 +147,17 @@ def test_a_product_is_of_centred_values() -> None:
         assert y[i, j] == min(max(int(np.rint(scaled)) + 4, -50), 60)
 
 
+def test_a_product_may_be_scaled_in_integers() -> None:
+    a, b = int8s(2, 3), int8s(2, 3, seed=8)
+    fixed = nodes.FixedPoint(1_500_000_000, 2, 9)
+    node = nodes.Product(0, 1, 2, 3, -9, 0.01, 4, -50, 60, fixed)
+    y = run(node, a.shape, b.shape, (2, 3), inputs=[a, b])
+    for i, j in np.ndindex(y.shape):
+        whole = (int(a[i, j]) - 3) * (int(b[i, j]) + 9) * 4
+        halved = whole * 1_500_000_000 // 2**31
+        assert y[i, j] == min(max((halved + 256) // 512 + 4, -50), 60)
+
+
 def test_a_channel_has_its_own_table() -> None:
     tables, x = int8s(3, 256), int8s(4, 3, seed=9)
     y = run(nodes.ChannelLookup(0, 1, tables), x.shape, x.shape, inputs=[x])

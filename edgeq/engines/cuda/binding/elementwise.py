@@ -134,7 +134,11 @@ def product_choices(node: Product, site: Site) -> tuple[Choice, ...]:
         "ZERO_POINT": node.zero_point,
         "LOW": node.low,
         "HIGH": node.high,
+        "FIXED": int(node.fixed is not None),
     }
+    if node.fixed is not None:
+        constants["MULTIPLIER"] = node.fixed.multiplier
+        constants |= {"LEFT": node.fixed.left, "RIGHT": node.fixed.right}
     return _binary("product", node, site, 11, constants)
 
 

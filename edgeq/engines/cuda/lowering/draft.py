@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from edgeq.engines.cuda.graph import Graph, Op, Tensor
 from edgeq.engines.cuda.nodes import Datatype, Node, Value
-from edgeq.tflite.model import Model
+from edgeq.tflite.model import Model, Quantization
 
 Array = npt.NDArray[Any]
 
@@ -52,9 +52,7 @@ class Draft:
         """Return `index` as an int8 value with one scale."""
         tensor = self.tensor(index)
         require(tensor.type == "INT8", f"takes or gives {tensor.type}")
-        quantization = tensor.quantization
-        require(quantization is not None and not quantization.is_per_channel,
-                "takes or gives a tensor without a single scale")  # fmt: skip
+        require(not parameters(tensor).is_per_channel, "takes or gives a tensor of many scales")
         return self.value(index)
 
     def temporary(self, shape: tuple[int, ...], datatype: Datatype = "int8") -> int:
@@ -77,16 +75,27 @@ class Draft:
         """Say whether the file holds the tensor: XNNPACK takes no other weights and sizes."""
         return index >= 0 and self.model.is_constant(index)
 
-    def integers(self, index: int) -> list[int]:
-        """Return a constant as integers; it may have been folded."""
+    def constant(self, index: int) -> Array:
+        """Return a constant; it may have been folded."""
         constant = self.tensor(index).constant
         if constant is None:
             raise Refusal(f"needs {self.tensor(index).name!r} before it runs")
-        return [int(value) for value in constant.reshape(-1)]
+        return constant
+
+    def integers(self, index: int) -> list[int]:
+        """Return a constant as integers."""
+        return [int(value) for value in self.constant(index).reshape(-1)]
 
     def data_inputs(self, op: Op) -> list[int]:
         """Return the op's inputs that depend on the model's."""
         return [t for t in op.inputs if t >= 0 and self.tensor(t).constant is None]
+
+
+def parameters(tensor: Tensor) -> Quantization:
+    """Return a tensor's scales and zero points."""
+    if tensor.quantization is None:
+        raise Refusal(f"takes or gives {tensor.name!r}, which has no scale")
+    return tensor.quantization
 
 
 def require(holds: bool, otherwise: str) -> None:

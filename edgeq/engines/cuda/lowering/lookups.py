@@ -10,9 +10,8 @@ import numpy as np
 
 from edgeq.engines.cuda.graph import Op
 from edgeq.engines.cuda.lowering.draft import Array, Draft, require
+from edgeq.engines.cuda.lowering.probe import run_alone
 from edgeq.engines.cuda.nodes import ChannelLookup, Lookup
-from edgeq.tflite.part import one_op
-from edgeq.tflite.runtime import Runner
 
 LEVELS = 256
 
@@ -23,7 +22,11 @@ def lookup(draft: Draft, op: Op) -> None:
     require(draft.tensor(x).type in ("INT8", "UINT8"), f"takes {draft.tensor(x).type}")
     require(draft.tensor(y).type in ("INT8", "UINT8"), f"gives {draft.tensor(y).type}")
     require(draft.tensor(x).shape == draft.tensor(y).shape, "broadcasts its input")
-    draft.add(Lookup(draft.value(x), y, _run(draft, op, x, (LEVELS,)).reshape(-1)))
+    rank = len(draft.tensor(x).shape)
+    require(rank > 0, "takes a scalar")
+    shape = (*(1,) * (rank - 1), LEVELS)
+    table = run_alone(draft, op, {x: levels(draft, x).reshape(shape)}, shape)
+    draft.add(Lookup(draft.value(x), y, table.reshape(-1)))
 
 
 def channel_lookup(draft: Draft, op: Op) -> None:
@@ -36,7 +39,9 @@ def channel_lookup(draft: Draft, op: Op) -> None:
         return
     own = np.prod(slopes.shape[:-1], dtype=int) == 1 and slopes.shape[-1] == shape[-1]
     require(bool(own), f"has slopes of the shape {list(slopes.shape)}")
-    tables = _run(draft, op, x, (LEVELS, *(1,) * (len(shape) - 2), shape[-1]))
+    probed = (LEVELS, *(1,) * (len(shape) - 2), shape[-1])
+    own_levels = levels(draft, x).reshape(-1, *(1,) * (len(shape) - 1))
+    tables = run_alone(draft, op, {x: np.broadcast_to(own_levels, probed)}, probed)
     draft.add(ChannelLookup(x, y, np.ascontiguousarray(tables.reshape(LEVELS, -1).T)))
 
 
@@ -56,23 +61,6 @@ def only_input(draft: Draft, op: Op) -> int:
     return fed.pop()
 
 
-def _run(draft: Draft, op: Op, x: int, shape: tuple[int, ...]) -> Array:
-    """Run the op alone on all levels of x, in `shape`, its first dimension the levels."""
-    require(all(draft.is_static(t) for t in op.inputs if t >= 0 and t != x), "has computed inputs")
-    rank = len(draft.tensor(x).shape)
-    shape = shape if len(shape) == rank else (*(1,) * (rank - 1), *shape)
-    require(rank > 0, "takes a scalar")
-    part, _ = one_op(draft.model, draft.model.operators[op.position], {x: shape})
-    for index in part.outputs:
-        part.tensors[index].shape = np.asarray(shape, np.int32)
-        part.tensors[index].shapeSignature = None
-    runner = Runner(part.to_bytes())
-    (spec,) = runner.inputs
-    levels = _levels(draft.tensor(x).type)
-    fed = levels.reshape(-1, *(1,) * (rank - 1)) if shape[0] == LEVELS else levels
-    results = runner.run({spec.name: np.broadcast_to(fed, shape).astype(spec.dtype)})
-    return results[runner.outputs[0].name]
-
-
-def _levels(type_name: str) -> Array:
-    return np.arange(-128, 128) if type_name == "INT8" else np.arange(256)
+def levels(draft: Draft, tensor: int) -> Array:
+    """Return all values that a tensor of one byte can hold."""
+    return np.arange(-128, 128) if draft.tensor(tensor).type == "INT8" else np.arange(LEVELS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from edgeq.engines.cuda.graph import Op, Tensor
 from edgeq.engines.cuda.lowering.boxes import Box, copy_box
-from edgeq.engines.cuda.lowering.draft import Draft, require
+from edgeq.engines.cuda.lowering.draft import Draft, parameters, require
 from edgeq.engines.cuda.lowering.ranges import delegated_bounds
 from edgeq.engines.cuda.lowering.windows import is_same, scattering_window, window
 from edgeq.engines.cuda.nodes import (
@@ -21,10 +22,11 @@ from edgeq.engines.cuda.nodes import (
     Pair,
     Requantization,
     TransposedConvolution,
+    Window,
 )
-from edgeq.engines.cuda.nodes import Window as Window
 
 Array = npt.NDArray[Any]
+ARM = ("aarch64", "arm64", "armv7l")
 LARGEST_SCALE = 256.0  # XNNPACK refuses to scale an accumulator by more
 
 
@@ -42,6 +44,7 @@ def convolution(draft: Draft, op: Op) -> None:
         node = Convolution(x, y, weights, slides, scales.zero_point, Epilogue(r))
         draft.add(node)
     elif weights.shape[3] == 1:
+        _require_float_rounding(draft.tensor(op.inputs[1]))
         r = scales.requantization(weights.reshape(len(weights), -1), fold=True)
         by_tap = np.ascontiguousarray(weights[..., 0].transpose(1, 2, 0))
         draft.add(Depthwise(x, y, by_tap, slides, scales.zero_point, Epilogue(r)))
@@ -71,6 +74,7 @@ def depthwise(draft: Draft, op: Op) -> None:
     x, y = draft.int8(op.inputs[0]), draft.int8(op.outputs[0])
     weights = _weights(draft, op.inputs[1], axis=3)[0]
     require(len(op.inputs) > 2 and op.inputs[2] >= 0, "has no bias, so another kernel computes it")
+    _require_float_rounding(draft.tensor(op.inputs[1]))
     slides = window(op, (weights.shape[0], weights.shape[1]), draft.tensor(x).shape,
                     draft.tensor(y).shape)  # fmt: skip
     scales = _Scales(draft, op, x, op.inputs[1], op.inputs[2], y)
@@ -117,17 +121,22 @@ def matrix_product(draft: Draft, op: Op) -> None:
     draft.add(MatrixProduct(a, b, y, *is_transposed, first.zero_point, 0, r))
 
 
+def _require_float_rounding(weights: Tensor) -> None:
+    """Refuse what XNNPACK rounds in integers on ARM: dwconv-config.c, its "rndnu" kernels."""
+    per_channel = parameters(weights).is_per_channel
+    require(per_channel or platform.machine() not in ARM,
+            "has one scale for all channels, which XNNPACK rounds otherwise on ARM")  # fmt: skip
+
+
 def _weights(draft: Draft, index: int, axis: int) -> Array:
     tensor = draft.tensor(index)
     require(draft.is_static(index), "has computed weights")
-    require(tensor.type == "INT8" and tensor.constant is not None, f"has weights of {tensor.type}")
-    quantization = tensor.quantization
-    require(quantization is not None and not quantization.zero_point.any(),
-            "has weights with a zero point")  # fmt: skip
-    require(quantization is None or not quantization.is_per_channel or quantization.axis == axis,
+    require(tensor.type == "INT8", f"has weights of {tensor.type}")
+    quantization = parameters(tensor)
+    require(not quantization.zero_point.any(), "has weights with a zero point")
+    require(not quantization.is_per_channel or quantization.axis == axis,
             "has weights with scales along another axis")  # fmt: skip
-    assert tensor.constant is not None
-    return tensor.constant
+    return draft.constant(index)
 
 
 class _Scales:
@@ -135,7 +144,7 @@ class _Scales:
 
     def __init__(self, draft: Draft, op: Op, x: int, weights: int, bias: int, y: int) -> None:
         self._x, self._y = draft.tensor(x), draft.tensor(y)
-        self._weights = draft.tensor(weights)
+        self._weight_scales = parameters(draft.tensor(weights)).scale
         self._bounds = delegated_bounds(op, self._y)
         self._bias: Tensor | None = None
         if bias >= 0:
@@ -154,9 +163,8 @@ class _Scales:
             bias += self._bias.constant
         if fold:
             bias -= self.zero_point * weights.astype(np.int64).sum(axis=1)
-        assert self._weights.quantization is not None
         # in this order, each step in float32: init_requantization_scale of convolution-nhwc.c
-        scale = self._x.scale * self._weights.quantization.scale / self._y.scale
+        scale = self._x.scale * self._weight_scales / self._y.scale
         require(bool((scale < LARGEST_SCALE).all()), "has a scale that XNNPACK refuses")
         scales = np.broadcast_to(scale.astype(np.float32), bias.shape).copy()
         return Requantization(bias.astype(np.int32), scales, self._y.zero_point, *self._bounds)

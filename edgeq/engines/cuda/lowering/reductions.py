@@ -70,11 +70,11 @@ def softmax(draft: Draft, op: Op) -> None:
     source, result = draft.tensor(x), draft.tensor(y)
     require(bool(source.shape), "takes a scalar")
     exponent = np.float32(-source.scale * np.float32(op.options["beta"]))
-    table = _exponentials(exponent * np.arange(256, dtype=np.float32))
+    table = exponentials(exponent * np.arange(256, dtype=np.float32))
     draft.add(Softmax(x, y, source.shape[-1], table, float(result.scale), result.zero_point))
 
 
-def _exponentials(steps: Floats) -> Floats:
+def exponentials(steps: Floats) -> Floats:
     """Return C's expf of each, which is what LiteRT calls.
 
     Measured with glibc 2.36 on 1,024,000 values: 621 differ from the exponential of a double,

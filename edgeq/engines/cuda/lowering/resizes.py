@@ -6,9 +6,8 @@ import numpy as np
 
 from edgeq.engines.cuda.graph import Op
 from edgeq.engines.cuda.lowering.draft import Array, Draft, require
+from edgeq.engines.cuda.lowering.probe import run_alone
 from edgeq.engines.cuda.nodes import BilinearResize, NearestResize
-from edgeq.tflite.part import one_op
-from edgeq.tflite.runtime import Runner
 
 WEIGHT_BITS = 11
 
@@ -47,16 +46,13 @@ def _interpolated(op: Op, extent: int, size: int) -> tuple[Array, Array]:
 def nearest(draft: Draft, op: Op) -> None:
     """Lower RESIZE_NEAREST_NEIGHBOR: the op itself says where it reads, given x's own indices."""
     x, y = draft.int8(op.inputs[0]), draft.int8(op.outputs[0])
-    require(draft.is_static(op.inputs[1]), "has a computed size")
     _, height, width, _ = draft.tensor(x).shape
     places = np.zeros((1, height, width, 4), np.int32)
     rows, columns = np.arange(height)[:, np.newaxis], np.arange(width)[np.newaxis]
     for channel, index in enumerate((rows & 255, rows >> 8, columns & 255, columns >> 8)):
         places[0, :, :, channel] = index
-    part, _ = one_op(draft.model, draft.model.operators[op.position], {x: places.shape})
-    part.tensors[part.outputs[0]].shape = np.asarray((*draft.tensor(y).shape[:3], 4), np.int32)
-    runner = Runner(part.to_bytes())
-    results = runner.run({runner.inputs[0].name: places.astype(np.uint8).view(np.int8)})
-    read = results[runner.outputs[0].name].view(np.uint8).astype(np.int32)[0]
+    _, *size, _ = draft.tensor(y).shape
+    result = run_alone(draft, op, {x: places.astype(np.uint8).view(np.int8)}, (1, *size, 4))
+    read = result.view(np.uint8).astype(np.int32)[0]
     draft.add(NearestResize(x, y, read[:, 0, 0] + 256 * read[:, 0, 1],
                             read[0, :, 2] + 256 * read[0, :, 3]))  # fmt: skip
