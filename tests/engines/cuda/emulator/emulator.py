@@ -92,7 +92,7 @@ class Emulator:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._idle: list[Runner] = []
-        self._options = (*KERNEL_OPTIONS, *_poisoned_locals())
+        self.options = (*KERNEL_OPTIONS, *_poisoned_locals())
         self.runtime = self._build_runtime()
         self._program = self._build_runner()
 
@@ -102,7 +102,7 @@ class Emulator:
         if not path.exists():
             text = path.with_suffix(".cu")
             text.write_text(source)
-            _compile([*self._options, text, "-o", path])
+            _compile([*self.options, text, "-o", path])
         return path
 
     def runner(self) -> Runner:
@@ -125,7 +125,8 @@ class Emulator:
     def _build_runtime(self) -> Path:
         path = self.folder / "libemulator.so"
         sources = [HERE / name for name in RUNTIME]
-        _compile(["-std=c++17", "-O2", "-fPIC", "-shared", *sources, "-o", path])
+        soname = f"-Wl,-soname,{path.name}"
+        _compile(["-std=c++17", "-O2", "-fPIC", "-shared", soname, *sources, "-o", path])
         return path
 
     def _build_runner(self) -> Path:
