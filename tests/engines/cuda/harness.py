@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.engines.cuda.binding.site import Choice, Site
+from edgeq.engines.cuda.edges import reads, touches
 from edgeq.engines.cuda.launch import Pointer, View
 from edgeq.engines.cuda.nodes import Move, Node, Program, Value
 from edgeq.engines.cuda.reference import evaluate
@@ -122,10 +123,7 @@ def elements(view: View, arena: Bytes, datatype: str) -> Array:
 
 def operands(node: Node) -> tuple[int, ...]:
     """Return the values that a node reads."""
-    epilogue = getattr(node, "epilogue", None)
-    found = [getattr(node, name, None) for name in ("x", "a", "b")]
-    found.append(None if epilogue is None else epilogue.other)
-    return tuple(dict.fromkeys(index for index in found if index is not None))
+    return tuple(dict.fromkeys(reads(node)))
 
 
 def check_node(
@@ -148,7 +146,7 @@ def check_node(
     as they were, but for the padding that y's view owns. Seeds choose the order of threads.
     """
     default = PLACEMENTS[placement] if isinstance(placement, str) else placement
-    where = dict.fromkeys((*operands(node), node.y), default)
+    where = dict.fromkeys(touches(node), default)
     where.update(placements or {})
     arrays = {index: np.asarray(arrays[index]) for index in operands(node)}
     expected = _expected(node, values, arrays)
@@ -167,7 +165,7 @@ def check_node(
 def _site(
     node: Node, values: Sequence[Value], where: Mapping[int, Placement], target: Target
 ) -> TestSite:
-    return TestSite(target, values, where, (*operands(node), node.y))
+    return TestSite(target, values, where, tuple(dict.fromkeys(touches(node))))
 
 
 def _expected(node: Node, values: Sequence[Value], arrays: Mapping[int, Array]) -> Array:
@@ -224,7 +222,9 @@ class _Attempt:
                 f"{list(first)}: {got[first]}, expected {expected[first]}"
             )
         rest = np.array(arena)
-        _writable(view, rest, y.datatype)[...] = _writable(view, before, y.datatype)
+        for index in {*touches(self.node)} - {*operands(self.node)}:
+            own, datatype = self.site.view(index), self.values[index].datatype
+            _writable(own, rest, datatype)[...] = _writable(own, before, datatype)
         if (rest != before).any():
             at = int(np.flatnonzero(rest != before)[0])
             raise AssertionError(

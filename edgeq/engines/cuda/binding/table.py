@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeq.engines.cuda.binding import (
+    chain,
     convolution,
     dense,
     depthwise,
@@ -21,6 +22,7 @@ from edgeq.engines.cuda.binding import (
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.nodes import (
     BilinearResize,
+    Chain,
     ChannelLookup,
     Convolution,
     Dense,
@@ -63,4 +65,6 @@ CHOICES: Mapping[type[Node], Callable[[Any, Site], tuple[Choice, ...]]] = {
 
 def choices(node: Node, site: Site) -> tuple[Choice, ...]:
     """Return the ways to carry out a node, best first; a Reshape has none: views replace it."""
+    if isinstance(node, Chain):
+        return chain.choices(node, site, choices)
     return CHOICES[type(node)](node, site)
