@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.engines.cuda.ptx.parser import Instruction, PtxFault, Vector
-from tests.engines.cuda.ptx.threads import TYPES, Array, Lanes, Threads
+from tests.engines.cuda.ptx.threads import TYPES, Lanes, Threads
 
 Step = Callable[[Lanes], None]
 Decode = Callable[[Instruction, Threads], Step]
@@ -61,7 +61,7 @@ def _multiply(instruction: Instruction, threads: Threads) -> Step:
     if "wide" in instruction.opcode:
         wide = TYPES[WIDER[t]]
         return computed(
-            instruction, threads, WIDER[t], (t, t), lambda a, b: _as(a, wide) * _as(b, wide)
+            instruction, threads, WIDER[t], (t, t), lambda a, b: as_type(a, wide) * as_type(b, wide)
         )
     if "hi" in instruction.opcode:
         return computed(instruction, threads, t, (t, t), lambda a, b: _high(a, b, t))
@@ -73,7 +73,9 @@ def _high(a: Any, b: Any, t: str) -> Any:
     if t[1:] == "64":
         raise PtxFault("mul.hi of 64 bits is not interpreted")
     wide = TYPES[WIDER[t]]
-    return _as((_as(a, wide) * _as(b, wide)) >> wide(8 * np.dtype(TYPES[t]).itemsize), TYPES[t])
+    return as_type(
+        (as_type(a, wide) * as_type(b, wide)) >> wide(8 * np.dtype(TYPES[t]).itemsize), TYPES[t]
+    )
 
 
 def _multiply_add(instruction: Instruction, threads: Threads) -> Step:
@@ -85,7 +87,7 @@ def _multiply_add(instruction: Instruction, threads: Threads) -> Step:
             threads,
             WIDER[t],
             (t, t, WIDER[t]),
-            lambda a, b, c: _as(a, wide) * _as(b, wide) + c,
+            lambda a, b, c: as_type(a, wide) * as_type(b, wide) + c,
         )
     if "hi" in instruction.opcode:
         return computed(instruction, threads, t, (t, t, t), lambda a, b, c: _high(a, b, t) + c)
@@ -119,35 +121,6 @@ def _shift(left: bool) -> Decode:
         return computed(instruction, threads, t, (t, "u32"), compute)
 
     return decode
-
-
-def _funnel(instruction: Instruction, threads: Threads) -> Step:
-    """shf: of (high, low), by bits modulo 32 (wrap) or at most 32 (clamp)."""
-    left, wraps = "l" in instruction.opcode, "wrap" in instruction.opcode
-
-    def compute(low: Any, high: Any, by: Any) -> Any:
-        both = (_as(high, np.uint64) << np.uint64(32)) | _as(low, np.uint64)
-        count = _as(by & np.uint32(31) if wraps else np.minimum(by, np.uint32(32)), np.uint64)
-        if left:
-            return _as((both << count) >> np.uint64(32), np.uint32)
-        return _as(both >> count, np.uint32)
-
-    return computed(instruction, threads, "b32", ("b32", "b32", "u32"), compute)
-
-
-def _logic3(instruction: Instruction, threads: Threads) -> Step:
-    table = int(str(instruction.operands[-1]), 0)
-
-    def compute(a: Any, b: Any, c: Any, _: Any) -> Any:
-        result = np.zeros_like(a | b | c)
-        for row in range(8):
-            if table >> row & 1:
-                result = result | (
-                    (a if row & 4 else ~a) & (b if row & 2 else ~b) & (c if row & 1 else ~c)
-                )
-        return result
-
-    return computed(instruction, threads, "b32", ("b32", "b32", "b32", "b32"), compute)
 
 
 COMPARED: dict[str, Callable[[Any, Any], Any]] = {
@@ -204,6 +177,8 @@ def _select(instruction: Instruction, threads: Threads) -> Step:
 def _convert(instruction: Instruction, threads: Threads) -> Step:
     *_, to, source = instruction.opcode
     modes = set(instruction.opcode[1:-2])
+    if instruction.opcode[1:] == ("pack", "sat", "s8", "s32", "b32"):
+        return computed(instruction, threads, "b32", ("s32", "s32", "b32"), _packed)
     if "pack" in modes or modes & {"ftz", "rz", "rm", "rp"} or "f64" in (to, source):
         raise PtxFault(f"a conversion that is not interpreted: {instruction.text}")
     rounded = next((ROUNDED[mode] for mode in modes if mode in ROUNDED), None)
@@ -214,9 +189,15 @@ def _convert(instruction: Instruction, threads: Threads) -> Step:
             return _saturated(rounded(a) if rounded else a, to)
         if rounded:
             return rounded(a)
-        return _saturated(a, to) if saturates else _as(a, TYPES[to])
+        return _saturated(a, to) if saturates else as_type(a, TYPES[to])
 
     return computed(instruction, threads, to, (source,), compute)
+
+
+def _packed(a: Any, b: Any, upper: Any) -> Any:
+    """Return two bytes, saturated, beneath the lower half of a third operand."""
+    high, low = (_saturated(v, "s8").view(np.uint8).astype(np.uint32) for v in (a, b))
+    return (upper << np.uint32(16)) | (high << np.uint32(8)) | low
 
 
 def _saturated(value: Any, to: str) -> Any:
@@ -266,66 +247,6 @@ def _unpack(source: Any, out: Vector, t: str, threads: Threads) -> Step:
     return step
 
 
-def _permute(instruction: Instruction, threads: Threads) -> Step:
-    def compute(a: Any, b: Any, selector: Any) -> Any:
-        both = _as(a, np.uint64) | (_as(b, np.uint64) << np.uint64(32))
-        result = np.zeros_like(both)
-        for place in range(4):
-            pick = _as(selector, np.uint64) >> np.uint64(4 * place) & np.uint64(15)
-            byte = both >> (np.uint64(8) * (pick & np.uint64(7))) & np.uint64(255)
-            sign = np.where(byte & np.uint64(128), np.uint64(255), np.uint64(0))
-            byte = np.where(pick & np.uint64(8), sign, byte)
-            result = result | byte << np.uint64(8 * place)
-        return _as(result, np.uint32)
-
-    return computed(instruction, threads, "b32", ("b32", "b32", "b32"), compute)
-
-
-def _dot_product(instruction: Instruction, threads: Threads) -> Step:
-    a_type, b_type = (f"{t[0]}8" for t in instruction.opcode[-2:])
-
-    def compute(a: Any, b: Any, c: Any) -> Any:
-        products = _bytes(a, a_type) * _bytes(b, b_type)
-        return products.sum(-1, dtype=np.int32) + c
-
-    return computed(instruction, threads, "s32", ("b32", "b32", "s32"), compute)
-
-
-def _bytes(a: Any, t: str) -> Array:
-    words = np.ascontiguousarray(np.atleast_1d(a))
-    return words.view(TYPES[t]).reshape(len(words), 4).astype(np.int32)
-
-
-def _extract(instruction: Instruction, threads: Threads) -> Step:
-    """Bfe: `length` bits from `position` on, with the sign where the type has one."""
-    t = instruction.type
-    if t[1:] != "32":
-        raise PtxFault(f"not interpreted: {instruction.text}")
-
-    def compute(a: Any, position: Any, length: Any) -> Any:
-        position, length = _as(position & 255, np.int64), _as(length & 255, np.int64)
-        wide = _as(a, np.int64)
-        kept = wide >> np.minimum(position, 63) & ((np.int64(1) << np.minimum(length, 62)) - 1)
-        if t[0] == "s":
-            top = np.minimum(position + length - 1, 31)
-            sign = (wide >> np.maximum(top, 0) & 1).astype(bool) & (length > 0)
-            kept = np.where(sign, kept | ~((np.int64(1) << np.minimum(length, 62)) - 1), kept)
-        return _as(kept, TYPES[t])
-
-    return computed(instruction, threads, t, (t, "u32", "u32"), compute)
-
-
-def _insert(instruction: Instruction, threads: Threads) -> Step:
-    def compute(a: Any, b: Any, position: Any, length: Any) -> Any:
-        at, count = _as(position & 255, np.uint64), _as(length & 255, np.uint64)
-        ones = (np.uint64(1) << np.minimum(count, np.uint64(32))) - np.uint64(1)
-        mask = ones << np.minimum(at, np.uint64(63))
-        moved = _as(a, np.uint64) << np.minimum(at, np.uint64(63))
-        return _as((_as(b, np.uint64) & ~mask) | (moved & mask), np.uint32)
-
-    return computed(instruction, threads, "b32", ("b32", "b32", "u32", "u32"), compute)
-
-
 def _divide(a: Any, b: Any) -> Any:
     """C's integer division: towards zero."""
     if np.asarray(a).dtype.kind == "f":
@@ -346,21 +267,7 @@ def _refuse_zero(b: Any) -> None:
         raise PtxFault("a division by zero")
 
 
-def _count(kind: str) -> Decode:
-    def compute(a: Any) -> Any:
-        words = np.ascontiguousarray(np.atleast_1d(a)).view(np.uint8).reshape(-1, 4)
-        bits = np.unpackbits(words[:, ::-1], axis=1)  # the highest first
-        if kind == "popc":
-            return bits.sum(1, dtype=np.uint32)
-        if kind == "brev":
-            packed = np.packbits(bits[:, ::-1], axis=1)[:, ::-1]
-            return np.ascontiguousarray(packed).view(np.uint32)[:, 0]
-        return np.where(bits.any(1), bits.argmax(1), 32).astype(np.uint32)
-
-    return lambda i, threads: computed(i, threads, "b32", ("b32",), compute)
-
-
-def _as(value: Any, datatype: Any) -> Any:
+def as_type(value: Any, datatype: Any) -> Any:
     return np.asarray(value).astype(datatype)
 
 
@@ -383,16 +290,7 @@ ARITHMETIC: dict[str, Decode] = {
     "not": _alike(1, np.invert),
     "shl": _shift(left=True),
     "shr": _shift(left=False),
-    "shf": _funnel,
-    "lop3": _logic3,
     "setp": _set_predicate,
     "selp": _select,
     "cvt": _convert,
-    "prmt": _permute,
-    "dp4a": _dot_product,
-    "bfe": _extract,
-    "bfi": _insert,
-    "popc": _count("popc"),
-    "clz": _count("clz"),
-    "brev": _count("brev"),
 }

@@ -13,12 +13,14 @@ import numpy as np
 
 from tests.engines.cuda.ptx.access import MEMORY_STEPS, Memories
 from tests.engines.cuda.ptx.arithmetic import ARITHMETIC
+from tests.engines.cuda.ptx.bits import BITS
 from tests.engines.cuda.ptx.memory import GlobalMemory, Integers, SharedMemory
 from tests.engines.cuda.ptx.parser import Instruction, PtxFault, PtxKernel
 from tests.engines.cuda.ptx.threads import Lanes, Threads
 from tests.engines.cuda.ptx.warps import WARP_STEPS, Warps
 
 Step = Callable[[Lanes], None]
+COMPUTED = {**ARITHMETIC, **BITS}
 THREADS_AT_ONCE = 1 << 16
 ENDS = 1 << 60  # after every instruction
 NO_EFFECT = ("membar", "fence", "nop", "pragma", "prefetch", "discard", "applypriority")
@@ -168,8 +170,8 @@ class _Run:
 
     def _decoder(self, instruction: Instruction) -> Step:
         kind = instruction.opcode[0]
-        if kind in ARITHMETIC:
-            return ARITHMETIC[kind](instruction, self._threads)
+        if kind in COMPUTED:
+            return COMPUTED[kind](instruction, self._threads)
         if kind in MEMORY_STEPS:
             return MEMORY_STEPS[kind](self._memories, instruction)
         if kind in WARP_STEPS:
