@@ -42,8 +42,8 @@ MUTANTS = {
     "a wait for one copy too few": Mutant(MMA, WAIT, WAIT.replace("- 2", "- 1")),
     "no barrier before results are stored": Mutant(
         MMA,
-        "eq_requantize_tile(results, sums, ends);\n  __syncthreads();",
-        "eq_requantize_tile(results, sums, ends);",
+        "eq_requantize_tile(results, sums, scales);\n  __syncthreads();",
+        "eq_requantize_tile(results, sums, scales);",
     ),
     "a lane reads another pixel": Mutant(MMA, "EQ_WM + (lane & 15)", "EQ_WM + (lane & 7)"),
     "a lane reads the other half of K": Mutant(MMA, "chunk + (lane >> 4))", "chunk)"),
@@ -57,8 +57,13 @@ MUTANTS = {
     "a tile one channel off": Mutant(
         MMA, "c = blockIdx.y * EQ_BN + column;", "c = blockIdx.y * EQ_BN + column - 1;"
     ),
-    "the next channel's scale": Mutant(MMA, "eq_bits_float(scale.x)", "eq_bits_float(scale.y)"),
-    "the next channel's bias": Mutant(MMA, "pair[1] + bias.y", "pair[1] + bias.x"),
+    "the next channel's scale": Mutant(
+        MMA, "eq_rounded(pair[0], scale.x)", "eq_rounded(pair[0], scale.y)"
+    ),
+    "the next channel's bias": Mutant(MMA, "four[3] = start.y", "four[3] = start.x"),
+    "a sum begun one too high": Mutant(
+        MMA, "EQ_SUM_START 0x4B400000", "EQ_SUM_START 0x4B400001", Case(h=9, w=9, kernel=(1, 1))
+    ),
     "a row too many inside x": Mutant(MMA, "eq_clamp(size - first,", "eq_clamp(size - first + 1,"),
     "zero where x's zero point belongs": Mutant(
         MMA, "return inside ? window.first + group.offset : outside", "return window.first"

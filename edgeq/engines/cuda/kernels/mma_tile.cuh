@@ -35,7 +35,9 @@ EQ_DEV void eq_begin(eq_Sums& sums, const int* __restrict__ bias) {
   for (int j = 0; j < EQ_TILES_N; j++) {
     int2 start = eq_ldg2(own + j * 8);
     start = {start.x + EQ_SUM_START, start.y + EQ_SUM_START};
-    if (EQ_SPLITS > 1 && blockIdx.z) start = {0, 0};
+#if defined(EQ_SPLITS) && EQ_SPLITS > 1
+    if (blockIdx.z) start = {0, 0};
+#endif
 #pragma unroll
     for (int i = 0; i < EQ_TILES_M; i++) {
       int* four = sums.of[i * EQ_TILES_N + j];

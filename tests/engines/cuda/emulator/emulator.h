@@ -43,6 +43,9 @@ static inline void eq_st1(void* p, int v) { emulator::aligned_store(p, v); }
 
 static inline int eq_dp4a(int a, int b, int c) { return __dp4a(a, b, c); }
 static inline u32 eq_prmt(u32 a, u32 b, u32 selector) { return __byte_perm(a, b, selector); }
+static inline u32 eq_pack2_saturated(int low, int high, u32 upper) {
+  return (upper << 16) | ((max(-128, min(127, high)) & 255) << 8) | (max(-128, min(127, low)) & 255);
+}
 static inline int eq_shfl_xor(int v, int mask) { return __shfl_xor_sync(~0u, v, mask); }
 static inline void eq_syncwarp() { __syncwarp(); }
 static inline float eq_bits_float(int v) { return __int_as_float(v); }
@@ -60,7 +63,7 @@ static inline void eq_store_shared_by_blocks(int* p, int v) {
 static inline void eq_cp_async16(void* to, const void* from) {
   emulator::emulator_copy(to, from, 16, 16);
 }
-template <int Bytes_>
+template <int Bytes_, bool InL1_ = false>
 static inline void eq_cp_async(void* to, const void* from) {
   emulator::emulator_copy(to, from, Bytes_, Bytes_);
 }
