@@ -42,6 +42,16 @@ from edgeq.engines.cuda.nodes import (
     TransposedConvolution,
 )
 
+
+def choices(node: Node, site: Site) -> tuple[Choice, ...]:
+    """Return the ways to carry out a node, best first; a Reshape has none: views replace it."""
+    return CHOICES[type(node)](node, site)
+
+
+def _chain_choices(node: Chain, site: Site) -> tuple[Choice, ...]:
+    return chain.choices(node, site, choices)
+
+
 CHOICES: Mapping[type[Node], Callable[[Any, Site], tuple[Choice, ...]]] = {
     Convolution: convolution.choices,
     Depthwise: depthwise.choices,
@@ -60,11 +70,5 @@ CHOICES: Mapping[type[Node], Callable[[Any, Site], tuple[Choice, ...]]] = {
     BilinearResize: resizing.bilinear_choices,
     Quantize: elementwise.quantize_choices,
     Dequantize: elementwise.dequantize_choices,
+    Chain: _chain_choices,
 }
-
-
-def choices(node: Node, site: Site) -> tuple[Choice, ...]:
-    """Return the ways to carry out a node, best first; a Reshape has none: views replace it."""
-    if isinstance(node, Chain):
-        return chain.choices(node, site, choices)
-    return CHOICES[type(node)](node, site)
