@@ -57,7 +57,7 @@ def values(x: tuple[int, ...], y: tuple[int, ...], *datatypes: str) -> tuple[Val
 @pytest.mark.parametrize("datatype", ["int8", "uint8"])
 def test_quantize_rounds_to_even_and_saturates(placement: str, datatype: str) -> None:
     x = RANDOM.normal(0, 80, (2, 3, 5, 3)).astype(np.float32)
-    x.flat[:6] = [0.5, 1.5, -0.5, 3e38, -np.inf, -0.0]
+    x.flat[:7] = [0.5, 1.5, -0.5, 3e38, -np.inf, -0.0, np.nan]
     node = Quantize(0, 1, 1.0, -3 if datatype == "int8" else 100)
     placements = {0: DENSE, 1: PLACEMENTS[placement]}
     check_node(quantize_choices, node, values(x.shape, x.shape, "float32", datatype), {0: x},
@@ -78,9 +78,18 @@ def test_a_padded_image_is_quantized_a_word_a_pixel() -> None:
 def test_dequantize(placement: str, datatype: str) -> None:
     x = int8(2, 3, 5, 8).view(datatype)
     node = Dequantize(0, 1, 0.037, 9)
-    placements = {0: PLACEMENTS[placement], 1: DENSE}
+    placements = {0: PLACEMENTS[placement], 1: PLACEMENTS[placement]}
     check_node(dequantize_choices, node, values(x.shape, x.shape, datatype, "float32"), {0: x},
                ORIN, placements=placements)  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 7, 21), (5,), (2, 1, 9)], ids=str)
+def test_floats_are_stored_by_fours_however_x_lies(shape: tuple[int, ...]) -> None:
+    for placement in ("dense", "pitch4", "slice_odd"):
+        names = check_node(dequantize_choices, Dequantize(0, 1, 0.037, 9),
+                           values(shape, shape, "int8", "float32"), {0: int8(*shape)}, ORIN,
+                           placements={0: PLACEMENTS[placement], 1: DENSE})  # fmt: skip
+        assert names == ("dequantize x4 gathered",)
 
 
 def binary_values(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[Value, Value, Value]:

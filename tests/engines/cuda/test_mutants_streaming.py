@@ -103,8 +103,10 @@ MUTANTS = {
     "another order of addition": Mutant("softmax", "four.x), four.y)", "four.y), four.x)"),
     "rounding to even": Mutant("softmax", ">= 0.5f", "> 0.5f"),
     "reflected about the edge": Mutant("move", "i = -i - EQ_MIRROR_EDGE", "i = -i - 1"),
-    "columns after rows": Mutant("resize_bilinear", "lower_right[i], column.z)",
-                                 "lower_right[i], row.z)"),
+    "a corner's weight exchanged": Mutant(
+        "resize_bilinear", "{row.z * (2048 - column.z), row.z * column.z}",
+        "{row.z * column.z, row.z * (2048 - column.z)}",
+    ),
     "rounding down": Mutant("resize_bilinear", "+ (1 << 21)", ""),
 }  # fmt: skip
 

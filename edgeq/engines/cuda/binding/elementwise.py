@@ -44,6 +44,7 @@ class Streaming:
     instructions: float  # for each element
     constants: Mapping[str, Constant]
     table: Callable[[], Pointer] | None = None  # places it; its pointer is the last but one
+    gathers: bool = False  # the result is one dense run, the operand is read one by one
 
     def choice(self, site: Site) -> Choice:
         """Return it with its estimate."""
@@ -51,21 +52,23 @@ class Streaming:
         work = Work(0, sum(moved[:-1]), moved[-1])
         threads, instructions = self.nest.count // self.width, self.instructions * self.width
         estimated = microseconds(site.target, threads, instructions, sum(moved))
-        return Choice(f"{self.template} x{self.width}", estimated, lambda: (self._launch(work),))
+        name = f"{self.template} x{self.width}{' gathered' if self.gathers else ''}"
+        return Choice(name, estimated, lambda: (self._launch(work),))
 
     def _bytes(self, operand: int) -> int:
         loops = zip(self.nest.sizes, self.nest.strides[operand], strict=True)
         return math.prod(size for size, stride in loops if stride) * self.views[operand].itemsize
 
     def _launch(self, work: Work) -> Launch:
-        groups = self.nest.in_groups(self.width)
-        own: dict[str, Constant] = {"WIDTH": self.width, "COUNT": groups.count}
-        constants = own | groups.constants(*self.names) | dict(self.constants)
+        loops = self.nest if self.gathers else self.nest.in_groups(self.width)
+        count = -(-self.nest.count // self.width)
+        own: dict[str, Constant] = {"WIDTH": self.width, "COUNT": count}
+        constants = own | loops.constants(*self.names) | dict(self.constants)
         pointers = [view.pointer for view in self.views]
         if self.table is not None:
             pointers.insert(-1, self.table())
         kernel = Kernel(self.template, sorted_constants(constants), THREADS)
-        grid = (-(-groups.count // THREADS), 1, 1)
+        grid = (-(-count // THREADS), 1, 1)
         return Launch(kernel, grid, tuple(pointers), self.template, work)
 
 
@@ -96,18 +99,22 @@ def quantize_choices(node: Quantize, site: Site) -> tuple[Choice, ...]:
 
 
 def dequantize_choices(node: Dequantize, site: Site) -> tuple[Choice, ...]:
-    """Return ways to carry out Dequantize."""
-    views = site.view(node.x), site.view(node.y)
+    """Return the way to carry out Dequantize: as wide as y allows."""
+    views = x, y = site.view(node.x), site.view(node.y)
+    nest, widest = together(extents(x), extents(y)), FLOAT_WIDTHS[0]
+    is_whole = is_aligned(nest, views, widest)
+    gathers = not is_whole and y.is_dense and is_multiple(y, (), widest)
     constants: dict[str, Constant] = {
         "BYTE": "u8" if site.value(node.x).datatype == "uint8" else "i8",
         "SCALE": float(np.float32(node.scale)),
         "ZERO_POINT": node.zero_point,
+        "GATHERS": int(gathers),
+        "ELEMENTS": nest.count,
     }
-    nest = together(*map(extents, views))
-    fitting = [w for w in FLOAT_WIDTHS if w == 1 or is_aligned(nest, views, w)]
-    names = ("X", "Y")
-    return _best(site, (Streaming("dequantize", names, views, nest, w, 4, constants)
-                        for w in fitting))  # fmt: skip
+    width, instructions = widest if is_whole or gathers else 1, 10 if gathers else 4
+    kernel = Streaming("dequantize", ("X", "Y"), views, nest, width, instructions, constants,
+                       gathers=gathers)  # fmt: skip
+    return (kernel.choice(site),)
 
 
 def sum_choices(node: Sum, site: Site) -> tuple[Choice, ...]:

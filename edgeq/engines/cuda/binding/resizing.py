@@ -45,7 +45,7 @@ def bilinear_choices(node: BilinearResize, site: Site) -> tuple[Choice, ...]:
         rows = _weighted(node.rows, node.row_weights)
         return site.constant(rows), site.constant(_weighted(node.columns, node.column_weights))
 
-    return _best(_choices("resize_bilinear", node, site, {}, tables, 16, x.bytes))
+    return _best(_choices("resize_bilinear", node, site, {}, tables, 10, x.bytes))
 
 
 def _weighted(indices: Int32s, weights: Int32s) -> Int32s:

@@ -1,11 +1,8 @@
-// RESIZE_BILINEAR, EQ_WIDTH channels of a pixel a thread: between columns, then rows, with weights of
-// 11 bits and one rounding, half up, as XNNPACK's s8-ibilinear.
+// RESIZE_BILINEAR, EQ_WIDTH channels of a pixel a thread: weights of 11 bits and one rounding, half
+// up, as XNNPACK's s8-ibilinear. That goes between columns, then between rows; the products of both
+// weights, of 22 bits, give the same integers in fewer steps.
 //
 // rows [EQ_Y_H] and columns [EQ_Y_W] hold (first, second, weight of the second, 0).
-
-EQ_DEV int between(int first, int second, int weight) {
-  return (int)((u32)first << 11) + (second - first) * weight;
-}
 
 EQ_KERNEL(EQ_THREADS, 1)
 void resize_bilinear(const i8* __restrict__ x, const int4* __restrict__ rows,
@@ -22,12 +19,14 @@ void resize_bilinear(const i8* __restrict__ x, const int4* __restrict__ rows,
   eq_load(upper_right, upper + column.y * EQ_X_PITCH);
   eq_load(lower_left, lower + column.x * EQ_X_PITCH);
   eq_load(lower_right, lower + column.y * EQ_X_PITCH);
+  const int by_upper[] = {(2048 - row.z) * (2048 - column.z), (2048 - row.z) * column.z};
+  const int by_lower[] = {row.z * (2048 - column.z), row.z * column.z};
   int v[EQ_WIDTH];
 #pragma unroll
   for (int i = 0; i < EQ_WIDTH; i++) {
-    const int top = between(upper_left[i], upper_right[i], column.z);
-    const int bottom = between(lower_left[i], lower_right[i], column.z);
-    v[i] = (between(top, bottom, row.z) + (1 << 21)) >> 22;
+    const int upper_sum = upper_left[i] * by_upper[0] + upper_right[i] * by_upper[1];
+    const int lower_sum = lower_left[i] * by_lower[0] + lower_right[i] * by_lower[1];
+    v[i] = (upper_sum + lower_sum + (1 << 21)) >> 22;
   }
   eq_store(y + m * EQ_Y_PITCH + c, v);
 }
