@@ -50,10 +50,14 @@ class Streaming:
         """Return it with its estimate."""
         moved = [self._bytes(operand) for operand in range(len(self.views))]
         work = Work(0, sum(moved[:-1]), moved[-1])
-        threads, instructions = self.nest.count // self.width, self.instructions * self.width
+        threads, instructions = self._threads, self.instructions * self.width
         estimated = microseconds(site.target, threads, instructions, sum(moved))
         name = f"{self.template} x{self.width}{' gathered' if self.gathers else ''}"
         return Choice(name, estimated, lambda: (self._launch(work),))
+
+    @property
+    def _threads(self) -> int:
+        return -(-self.nest.count // self.width)
 
     def _bytes(self, operand: int) -> int:
         loops = zip(self.nest.sizes, self.nest.strides[operand], strict=True)
@@ -61,14 +65,13 @@ class Streaming:
 
     def _launch(self, work: Work) -> Launch:
         loops = self.nest if self.gathers else self.nest.in_groups(self.width)
-        count = -(-self.nest.count // self.width)
-        own: dict[str, Constant] = {"WIDTH": self.width, "COUNT": count}
+        own: dict[str, Constant] = {"WIDTH": self.width, "COUNT": self._threads}
         constants = own | loops.constants(*self.names) | dict(self.constants)
         pointers = [view.pointer for view in self.views]
         if self.table is not None:
             pointers.insert(-1, self.table())
         kernel = Kernel(self.template, sorted_constants(constants), THREADS)
-        grid = (-(-count // THREADS), 1, 1)
+        grid = (-(-self._threads // THREADS), 1, 1)
         return Launch(kernel, grid, tuple(pointers), self.template, work)
 
 
