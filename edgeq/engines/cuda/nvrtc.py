@@ -139,16 +139,17 @@ def compile_source(
 
 
 def find_all() -> tuple[list[Compiler], list[str]]:
-    """Return every NVRTC that loads, best first, and why others that were found do not."""
-    compilers: list[Compiler] = []
+    """Return an NVRTC of each version, best first, and why others that were found do not load."""
+    compilers: dict[Version, Compiler] = {}
     problems: list[str] = []
     for path in candidates(os.environ):
         try:
-            compilers.append(load(path))
+            compiler = load(path)
+            compilers.setdefault(compiler.version, compiler)
         except EngineError as error:
             if "/" in path:  # a bare soname is only a question to the loader
                 problems.append(error.message)
-    return compilers, problems
+    return list(compilers.values()), problems
 
 
 def load(path: str) -> Compiler:
@@ -178,14 +179,16 @@ def candidates(
 ) -> Iterator[str]:
     """Yield where an NVRTC may be, best first, each file once.
 
-    The one named; those of a toolkit, which fits the box's driver; what the loader knows; wheels.
+    The one named; those of a toolkit or the distribution, which fit the box's driver; wheels; at
+    last what only the loader knows. (Not before: it also knows what this process has loaded, and
+    the order would change.)
     """
     if named := environment.get(OVERRIDE):
         yield named
         return
-    yield from _once(_of_toolkits(environment, root))
+    places = [*_of_toolkits(environment, root), *_of_system(environment, root)]
+    yield from _once([*places, *_of_wheels(search_path)])
     yield from SONAMES
-    yield from _once(_of_wheels(search_path))
 
 
 def _once(paths: Sequence[Path]) -> list[str]:
@@ -203,6 +206,12 @@ def _of_toolkits(environment: Mapping[str, str], root: Path) -> list[Path]:
     homes += sorted(local.glob("cuda-*"), key=_digits, reverse=True)
     folders = [folder for home in homes for folder in (home / "lib64", *home.glob("targets/*/lib"))]
     return [path for folder in folders for path in _libraries(folder)]
+
+
+def _of_system(environment: Mapping[str, str], root: Path) -> list[Path]:
+    named = [Path(folder) for folder in environment.get("LD_LIBRARY_PATH", "").split(":") if folder]
+    usual = [*sorted((root / "usr/lib").glob("*-linux-gnu")), root / "usr/lib64", root / "usr/lib"]
+    return [path for folder in [*named, *usual] for path in _libraries(folder)]
 
 
 def _of_wheels(search_path: Sequence[str] | None) -> list[Path]:

@@ -41,15 +41,21 @@ def test_the_toolkit_of_the_link_comes_first_and_a_file_only_once(tmp_path):
     ]
 
 
-def test_wheels_come_after_toolkits_and_what_the_loader_knows(tmp_path):
+def test_wheels_come_after_what_the_system_has_and_the_loader_is_asked_last(tmp_path):
     touch(tmp_path, "usr/local/cuda-13.0/lib64/libnvrtc.so.13",
+          "usr/lib/x86_64-linux-gnu/libnvrtc.so.11.2", "own/libnvrtc.so.12",
           "nvidia/cuda_nvrtc/lib/libnvrtc.so.12", "nvidia/cuda_nvrtc/lib/libnvrtc.alt.so.12",
           "nvidia/cu13/lib/libnvrtc.so.13")  # fmt: skip
-    places = list(nvrtc.candidates({}, tmp_path, [str(tmp_path / "nvidia")]))
-    assert places[:4] == [str(tmp_path / "usr/local/cuda-13.0/lib64/libnvrtc.so.13"),
-                          *nvrtc.SONAMES]  # fmt: skip
-    assert [Path(p).parent.parent.name for p in places[4:6]] == ["cuda_nvrtc", "cu13"]
-    assert not any("alt" in place for place in places)
+    environment = {"LD_LIBRARY_PATH": f"{tmp_path}/own:"}
+    assert found(environment, tmp_path, [tmp_path / "nvidia"]) == [
+        "usr/local/cuda-13.0/lib64/libnvrtc.so.13",
+        "own/libnvrtc.so.12",
+        "usr/lib/x86_64-linux-gnu/libnvrtc.so.11.2",
+        "nvidia/cuda_nvrtc/lib/libnvrtc.so.12",
+        "nvidia/cu13/lib/libnvrtc.so.13",
+    ]
+    places = list(nvrtc.candidates(environment, tmp_path, [str(tmp_path / "nvidia")]))
+    assert tuple(places[-3:]) == nvrtc.SONAMES
 
 
 def test_a_toolkit_that_the_environment_names_comes_before_usr_local(tmp_path):
