@@ -130,11 +130,25 @@ class TransposedConvolution:
     epilogue: Epilogue
 
 
+@dataclass(frozen=True)
+class RoundedTwice:
+    """A scale as LiteRT's MultiplyByQuantizedMultiplier: int32 v ->
+
+    `high = ((v << left) * multiplier + 2**30) >> 31` in 64 bits, then `high / 2**right` rounded, a
+    half away from zero.
+    """
+
+    multiplier: int  # [2**30, 2**31)
+    left: int
+    right: int
+
+
 @dataclass(frozen=True, eq=False)
 class MatrixProduct:
     """a [..., M, K] (or [..., K, M]) times b [..., K, N] (or [..., N, K]) -> y [..., M, N].
 
-    Leading dimensions broadcast. acc = sum((a - a_zero_point) * (b - b_zero_point)).
+    Leading dimensions broadcast. acc = sum((a - a_zero_point) * (b - b_zero_point)). With `fixed`,
+    it is scaled by that instead of the requantization's scale, and then clamped.
     """
 
     a: int
@@ -145,6 +159,7 @@ class MatrixProduct:
     a_zero_point: int
     b_zero_point: int
     requantization: Requantization  # [1] each; bias 0
+    fixed: RoundedTwice | None = None
 
 
 @dataclass(frozen=True)

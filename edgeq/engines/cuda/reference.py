@@ -35,6 +35,7 @@ from edgeq.engines.cuda.nodes import (
     Quantize,
     Requantization,
     Reshape,
+    RoundedTwice,
     Softmax,
     Sum,
     TransposedConvolution,
@@ -190,7 +191,21 @@ def _matrix_product(node: MatrixProduct, values: Values) -> Array:
     b = values[node.b].astype(np.int32) - node.b_zero_point
     a = a.swapaxes(-1, -2) if node.a_transposed else a
     b = b.swapaxes(-1, -2) if node.b_transposed else b
-    return requantize(product(a, b), node.requantization)
+    accumulators = product(a, b)
+    if node.fixed is None:
+        return requantize(accumulators, node.requantization)
+    r = node.requantization
+    scaled: Array = _rounded_twice(accumulators, node.fixed) + r.zero_point
+    return np.clip(scaled, r.low, r.high).astype(np.int8)
+
+
+def _rounded_twice(accumulators: Array, fixed: RoundedTwice) -> Array:
+    """Scale int32, each of the two shifts with a rounding of its own."""
+    shifted: Array = accumulators.astype(np.int64) << fixed.left
+    high: Array = (shifted * fixed.multiplier + (1 << 30)) >> 31
+    half = (1 << fixed.right) >> 1
+    rounded: Array = (np.abs(high) + half) >> fixed.right
+    return np.where(high < 0, -rounded, rounded)
 
 
 # ---- one value at a time

@@ -12,7 +12,6 @@ from tests.engines.op_case import OpCase
 from tests.engines.test_ops import int8_model
 
 STAYS_ON_THE_CPU = {
-    "BATCH_MATMUL": "BATCH_MATMUL multiplies by a matrix with a zero point",
     "SQUARED_DIFFERENCE": "SQUARED_DIFFERENCE of two values has no kernel",
     "MINIMUM": "MINIMUM of two values has no kernel",
     "MAXIMUM": "MAXIMUM of two values has no kernel",

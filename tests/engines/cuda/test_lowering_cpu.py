@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgeq.engines.cuda.graph import Op
-from edgeq.engines.cuda.lowering import elementwise, reductions
+from edgeq.engines.cuda.lowering import elementwise, probe, reductions
 from edgeq.engines.cuda.lowering.draft import Draft
+from edgeq.engines.cuda.lowering.probe import Trial
 from edgeq.engines.cuda.nodes import Product
 from edgeq.engines.cuda.partition import partition
 from edgeq.tflite.model import Model
@@ -21,7 +21,6 @@ from tests.engines.cuda.lowered import whole_program
 from tests.tiny import Array
 
 GRIDS = Grid(0.5, 3), Grid(0.25, -9), Grid(0.5, 5)  # halves: the roundings differ
-Run = Callable[[Draft, Op, Mapping[int, Array], tuple[int, ...]], Array]
 
 
 def multiplied() -> Model:
@@ -32,21 +31,21 @@ def multiplied() -> Model:
     return g.finish(y)
 
 
-def as_on_arm(draft: Draft, op: Op, inputs: Mapping[int, Array], shape: tuple[int, ...]) -> Array:
+def as_on_arm(_: Draft, op: Op, trial: Trial) -> Array:
     """XNNPACK's qs8-vmul-minmax-rndnu for NEON, one instruction after the other."""
-    a, b = (inputs[t].astype(object) for t in op.inputs)
+    a, b = (trial.inputs[t].astype(object) for t in op.inputs)
     bits = int(np.float32(0.25).view(np.uint32))
     multiplier, shift = ((bits & 0x7FFFFF) | 0x800000) << 7, 126 - (bits >> 23)
     post = max(shift, 1)
     shifted = (a - 3) * (b + 9) * 2 ** (post - shift)  # vqshlq_s32
     doubled = (2 * shifted * multiplier) >> 32  # vqdmulhq_s32
     rounded = (doubled + (1 << (post - 1))) >> post  # vrshlq_s32
-    return np.clip((rounded + 5).astype(np.int64), -128, 127).astype(np.int8).reshape(shape)
+    return np.clip((rounded + 5).astype(np.int64), -128, 127).astype(np.int8)
 
 
 def test_a_product_rounds_as_an_arm_does_where_the_cpu_does(monkeypatch: Any) -> None:
     (here,) = whole_program(multiplied()).nodes
-    monkeypatch.setattr(elementwise, "run_alone", as_on_arm)
+    monkeypatch.setattr(probe, "run_alone", as_on_arm)
     (there,) = whole_program(multiplied()).nodes
     assert isinstance(here, Product)
     assert isinstance(there, Product)
@@ -57,9 +56,9 @@ def test_a_product_rounds_as_an_arm_does_where_the_cpu_does(monkeypatch: Any) ->
 @pytest.mark.parametrize("name", ["ADD", "SUB", "MUL"])
 def test_an_op_that_this_cpu_computes_otherwise_stays_on_it(name: str, monkeypatch: Any) -> None:
     def otherwise(*arguments: Any) -> Array:
-        return np.zeros(arguments[3], np.int8)
+        return np.zeros(arguments[2].shape, np.int8)
 
-    monkeypatch.setattr(elementwise, "run_alone", otherwise)
+    monkeypatch.setattr(probe, "run_alone", otherwise)
     model = multiplied()
     model.operators[0].opcodeIndex = model.opcode_index(name, 2)
     model.operators[0].builtinOptions = None

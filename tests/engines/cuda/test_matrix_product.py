@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeq.engines.cuda.binding.matrix_product import choices
-from edgeq.engines.cuda.nodes import MatrixProduct, Requantization
+from edgeq.engines.cuda.nodes import MatrixProduct, Requantization, RoundedTwice
 from edgeq.engines.cuda.targets import Target
 from tests.engines.cuda.harness import PLACEMENTS, check_node
 from tests.engines.cuda.node_cases import int8s, values
@@ -44,6 +44,16 @@ def swapped(shape: Shape) -> Shape:
 @pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
 def test_every_tile_agrees_with_the_reference(transposed: tuple[bool, bool]):
     assert len(check((2, 19, 37), (2, 37, 21), transposed=transposed)) == 6
+
+
+@pytest.mark.parametrize(("left", "right"), [(0, 0), (0, 9), (2, 11), (1, 31)])
+def test_a_scale_in_integers_rounds_twice(left: int, right: int):
+    random, one = np.random.default_rng(8), np.zeros(1, np.int32)
+    requantization = Requantization(one, np.ones(1, np.float32), 3, -120, 127)
+    fixed = RoundedTwice(2**30 + 12_345, left, right)
+    node = MatrixProduct(0, 1, 2, False, False, -7, 4, requantization, fixed)
+    arrays = {0: int8s(random, 33, 40), 1: int8s(random, 40, 50)}
+    check_node(choices, node, values((33, 40), (40, 50), (33, 50)), arrays, ORIN)
 
 
 @pytest.mark.parametrize("zero_points", [(0, 0), (0, -128), (127, 0), (-128, 127)])

@@ -102,6 +102,18 @@ def test_a_matrix_product_broadcasts_and_transposes() -> None:
         assert y[n, i, j] == requantized(int(total), 0, r)
 
 
+def test_a_matrix_product_may_be_rounded_twice() -> None:
+    a, b = int8s(40, 7), int8s(7, 30, seed=7)
+    r = nodes.Requantization(np.zeros(1, np.int32), np.ones(1, FLOAT), 9, -100, 120)
+    fixed = nodes.RoundedTwice(2**30, 0, 6)  # half, then a 64th: ties of both kinds
+    y = run(nodes.MatrixProduct(0, 1, 2, False, False, 0, 3, r, fixed), a.shape, b.shape, (40, 30),
+            inputs=[a, b])  # fmt: skip
+    for i, j in np.ndindex(y.shape):
+        half = (int(a[i].astype(int) @ (b[:, j].astype(int) - 3)) + 1) // 2
+        rounded = (abs(half) + 32) // 64 * (1 if half > 0 else -1)
+        assert y[i, j] == min(max(rounded + 9, -100), 120)
+
+
 def test_sums_of_products_are_exact_beyond_float32() -> None:
     x, weights = np.full((1, 5000), 127, np.int8), np.full((1, 5000), 127, np.int8)
     weights[0, 0] = 126

@@ -76,7 +76,7 @@ class Case:
         return {
             **self.outer.constants("A", "B", "Y"),
             **requantization_constants(node.requantization),
-            "SCALE": float(node.requantization.scale[0]),
+            **_scale(node),
             "M": self.m,
             "N": self.n,
             "K": self.k,
@@ -88,6 +88,18 @@ class Case:
             "A_ZERO_POINT": node.a_zero_point,
             "B_ZERO_POINT": node.b_zero_point,
         }
+
+
+def _scale(node: MatrixProduct) -> dict[str, Constant]:
+    fixed = node.fixed
+    if fixed is None:
+        return {"FIXED": 0, "SCALE": float(node.requantization.scale[0])}
+    return {
+        "FIXED": 1,
+        "MULTIPLIER": fixed.multiplier,
+        "LEFT": fixed.left,
+        "RIGHT": fixed.right,
+    }
 
 
 def _outer(view: View, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:

@@ -8,6 +8,8 @@
 // point is no int8. The sums of a row and of a column are dp4a with ones, and left out where the
 // other's zero point is 0. Beyond the edges a and b are 0, which adds nothing to any of the three.
 
+#include "product_result.cuh"
+
 #define EQ_STEP_WORDS 8
 #define EQ_A_ROW (EQ_BM + 4)  // words of four k: neighbouring words of a row lie 4 banks apart
 #define EQ_B_ROW (EQ_BN + 4)
@@ -106,8 +108,7 @@ void matrix_product(const i8* __restrict__ a, const i8* __restrict__ b, i8* __re
       if (m >= EQ_M || n >= EQ_N) continue;
       const int acc = sums.products[i][j] - EQ_B_ZERO_POINT * sums.a[i] -
                       EQ_A_ZERO_POINT * sums.b[j] + EQ_K * EQ_A_ZERO_POINT * EQ_B_ZERO_POINT;
-      y[m * EQ_Y_PITCH + n] =
-          (i8)eq_requant(acc, EQ_SCALE, EQ_RESULT_ZERO_POINT, EQ_RESULT_LOW, EQ_RESULT_HIGH);
+      y[m * EQ_Y_PITCH + n] = (i8)product_result(acc);
     }
 }
 EQ_EXPORT(matrix_product)

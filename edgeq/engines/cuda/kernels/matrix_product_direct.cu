@@ -3,6 +3,8 @@
 // a [..., M, K] (A_TRANSPOSED: [..., K, M]), b [..., K, N] (B_TRANSPOSED: [..., N, K]), y [..., M, N];
 // rows A_PITCH, B_PITCH, Y_PITCH apart, matrix `blockIdx.y` where the strides of the outer loops say.
 
+#include "product_result.cuh"
+
 EQ_KERNEL(EQ_THREADS, 1)
 void matrix_product_direct(const i8* __restrict__ a, const i8* __restrict__ b,
                            i8* __restrict__ y) {
@@ -20,6 +22,6 @@ void matrix_product_direct(const i8* __restrict__ a, const i8* __restrict__ b,
     acc += (eq_ldg_i8(left + i) - EQ_A_ZERO_POINT) * (eq_ldg_i8(right + j) - EQ_B_ZERO_POINT);
   }
   y[eq_offset(blockIdx.y, sizes, y_strides) + m * EQ_Y_PITCH + n] =
-      (i8)eq_requant(acc, EQ_SCALE, EQ_RESULT_ZERO_POINT, EQ_RESULT_LOW, EQ_RESULT_HIGH);
+      (i8)product_result(acc);
 }
 EQ_EXPORT(matrix_product_direct)

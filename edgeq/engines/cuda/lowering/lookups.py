@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeq.engines.cuda.graph import Op
 from edgeq.engines.cuda.lowering.draft import Array, Draft, require
-from edgeq.engines.cuda.lowering.probe import run_alone
+from edgeq.engines.cuda.lowering.probe import Trial, run_alone
 from edgeq.engines.cuda.nodes import ChannelLookup, Lookup
 
 LEVELS = 256
@@ -25,7 +25,7 @@ def lookup(draft: Draft, op: Op) -> None:
     rank = len(draft.tensor(x).shape)
     require(rank > 0, "takes a scalar")
     shape = (*(1,) * (rank - 1), LEVELS)
-    table = run_alone(draft, op, {x: levels(draft, x).reshape(shape)}, shape)
+    table = run_alone(draft, op, Trial({x: levels(draft, x).reshape(shape)}, shape))
     draft.add(Lookup(draft.value(x), y, table.reshape(-1)))
 
 
@@ -41,7 +41,7 @@ def channel_lookup(draft: Draft, op: Op) -> None:
     require(bool(own), f"has slopes of the shape {list(slopes.shape)}")
     probed = (LEVELS, *(1,) * (len(shape) - 2), shape[-1])
     own_levels = levels(draft, x).reshape(-1, *(1,) * (len(shape) - 1))
-    tables = run_alone(draft, op, {x: np.broadcast_to(own_levels, probed)}, probed)
+    tables = run_alone(draft, op, Trial({x: np.broadcast_to(own_levels, probed)}, probed))
     draft.add(ChannelLookup(x, y, np.ascontiguousarray(tables.reshape(LEVELS, -1).T)))
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import platform
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ import numpy.typing as npt
 from edgeq.engines.cuda.graph import Op, Tensor
 from edgeq.engines.cuda.lowering.boxes import Box, copy_box
 from edgeq.engines.cuda.lowering.draft import Draft, parameters, require
+from edgeq.engines.cuda.lowering.probe import Trial, as_computed_here
 from edgeq.engines.cuda.lowering.ranges import delegated_bounds
 from edgeq.engines.cuda.lowering.windows import is_same, scattering_window, window
 from edgeq.engines.cuda.nodes import (
@@ -21,6 +25,7 @@ from edgeq.engines.cuda.nodes import (
     MatrixProduct,
     Pair,
     Requantization,
+    RoundedTwice,
     TransposedConvolution,
     Window,
 )
@@ -28,6 +33,8 @@ from edgeq.engines.cuda.nodes import (
 Array = npt.NDArray[Any]
 ARM = ("aarch64", "arm64", "armv7l")
 LARGEST_SCALE = 256.0  # XNNPACK refuses to scale an accumulator by more
+LONGEST_SHIFT = 31
+TRIALS = 8
 
 
 def convolution(draft: Draft, op: Op) -> None:
@@ -109,16 +116,43 @@ def transposed_convolution(draft: Draft, op: Op) -> None:
 
 
 def matrix_product(draft: Draft, op: Op) -> None:
-    """Lower BATCH_MATMUL; XNNPACK takes a second matrix with zero point 0 only."""
+    """Lower BATCH_MATMUL: XNNPACK's where the second matrix has the zero point 0, else LiteRT's."""
     a, b, y = draft.int8(op.inputs[0]), draft.int8(op.inputs[1]), draft.int8(op.outputs[0])
     first, second, result = draft.tensor(a), draft.tensor(b), draft.tensor(y)
-    require(second.zero_point == 0, "multiplies by a matrix with a zero point")
     require(min(len(first.shape), len(second.shape)) >= 2, "multiplies a vector")
     scale = first.scale * second.scale / result.scale
     r = Requantization(np.zeros(1, np.int32), np.array([scale], np.float32), result.zero_point,
                        -128, 127)  # fmt: skip
     is_transposed = bool(op.options["adjX"]), bool(op.options["adjY"])
-    draft.add(MatrixProduct(a, b, y, *is_transposed, first.zero_point, 0, r))
+    node = MatrixProduct(a, b, y, *is_transposed, first.zero_point, second.zero_point, r)
+    fixed = rounded_twice(float(first.scale) * float(second.scale) / float(result.scale))
+    depth = first.shape[-2 if node.a_transposed else -1]
+    in_integers = dataclasses.replace(node, fixed=fixed)
+    require(depth << (16 + fixed.left) < 1 << 30, "has sums that may leave int32")
+    expected = [node, in_integers] if second.zero_point == 0 else [in_integers, node]
+    draft.add(as_computed_here(draft, op, expected, _random_matrices(draft, op)))
+
+
+def rounded_twice(scale: float) -> RoundedTwice:
+    """Return a scale as LiteRT's QuantizeMultiplier of quantization_util.cc has it."""
+    mantissa, exponent = math.frexp(scale)
+    multiplier = math.floor(mantissa * 2**31 + 0.5)
+    if multiplier == 2**31:
+        multiplier, exponent = 2**30, exponent + 1
+    require(exponent > -LONGEST_SHIFT, "has a scale that LiteRT takes for zero")
+    return RoundedTwice(multiplier, max(exponent, 0), max(-exponent, 0))
+
+
+def _random_matrices(draft: Draft, op: Op) -> Iterator[Trial]:
+    """Yield trials; in half of them the values lie near the zero points, so that few saturate."""
+    random = np.random.default_rng(0)
+    for number in range(TRIALS):
+        reach, inputs = 128 if number % 2 else 12, {}
+        for index in draft.data_inputs(op):
+            tensor = draft.tensor(index)
+            levels = tensor.zero_point + random.integers(-reach, reach, tensor.shape)
+            inputs[index] = np.clip(levels, -128, 127).astype(np.int8)
+        yield Trial(inputs, draft.tensor(op.outputs[0]).shape)
 
 
 def _require_float_rounding(weights: Tensor) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeq.engines.cuda.graph import Op
 from edgeq.engines.cuda.lowering.draft import Array, Draft, require
-from edgeq.engines.cuda.lowering.probe import run_alone
+from edgeq.engines.cuda.lowering.probe import Trial, run_alone
 from edgeq.engines.cuda.nodes import BilinearResize, NearestResize
 
 WEIGHT_BITS = 11
@@ -52,7 +52,8 @@ def nearest(draft: Draft, op: Op) -> None:
     for channel, index in enumerate((rows & 255, rows >> 8, columns & 255, columns >> 8)):
         places[0, :, :, channel] = index
     _, *size, _ = draft.tensor(y).shape
-    result = run_alone(draft, op, {x: places.astype(np.uint8).view(np.int8)}, (1, *size, 4))
+    trial = Trial({x: places.astype(np.uint8).view(np.int8)}, (1, *size, 4))
+    result = run_alone(draft, op, trial)
     read = result.view(np.uint8).astype(np.int32)[0]
     draft.add(NearestResize(x, y, read[:, 0, 0] + 256 * read[:, 0, 1],
                             read[0, :, 2] + 256 * read[0, :, 3]))  # fmt: skip
