@@ -122,6 +122,7 @@ def _made(work: Work, content: bytes, backend: Backend) -> Made:
         Wish(
             work.options.target,
             work.options.threads,
+            work.options.tune,
             compiled=lambda done, total: tick("compile", done, total),
             tuned=lambda done, total: tick("tune", done, total),
         ),

@@ -78,7 +78,7 @@ def _float(work: Work) -> Callable[[Model], Engine]:
 def _int8(work: Work, backend: Backend) -> Callable[[Model], Engine]:
     def load(model: Model) -> Engine:
         content, threads = model.to_bytes(), work.options.threads
-        files = backend.make(content, Wish(threads=threads)).files
+        files = backend.make(content, Wish(threads=threads, tune=False)).files
         return backend.load(content, threads, files.get)
 
     return load

@@ -33,6 +33,7 @@ class BuildOptions:
     golden: int = 4
     refine: bool = True
     convergence: Convergence = CONVERGENCE
+    tune: bool = True  # time the GPU's kernels on the device
     mixed_precision: bool = True  # keep ops float where the gate refuses the model without
     verify: VerifyOptions = field(default_factory=VerifyOptions)
 

@@ -66,6 +66,10 @@ def register(commands: Subparsers) -> None:
         "--no-refine", action="store_false", dest="refine", default=None,
         help="no equalization, adaptive rounding or bias correction",
     )  # fmt: skip
+    parser.add_argument(
+        "--no-tune", action="store_false", dest="tune", default=None,
+        help="let the cost model choose the GPU's kernels instead of timing them",
+    )  # fmt: skip
     parser.add_argument("--held-out-ratio", type=_part, help="share of samples for the gate")
     parser.add_argument("--task", choices=("auto", "classification", "regression"))
     parser.add_argument("--agreement", type=share, help="gate: least top-1 agreement")
@@ -144,6 +148,7 @@ def _build_options(options: argparse.Namespace, sidecar: Sidecar) -> BuildOption
         held_out_ratio=options.held_out_ratio or config.samples.held_out_ratio,
         golden=gate.pop("golden"),
         refine=config.build.refine if options.refine is None else options.refine,
+        tune=config.build.tune if options.tune is None else options.tune,
         mixed_precision=config.build.mixed_precision if options.mixed is None else options.mixed,
         verify=VerifyOptions(**gate, task=options.task or sidecar.task),
     )

@@ -143,6 +143,9 @@ class Build(Section):
     mixed_precision: Annotated[bool, Strict()] = Field(
         default=True, description="where the gate refuses INT8, keep the costliest ops float"
     )
+    tune: Annotated[bool, Strict()] = Field(
+        default=True, description="time the GPU's kernels on the device, layer by layer"
+    )
     threads: Count = Field(default=1, description="CPU threads of a build")
     nice: Annotated[int, Strict(), Field(ge=0, le=19)] = Field(
         default=10,

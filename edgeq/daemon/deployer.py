@@ -183,6 +183,7 @@ class Deployer:
         }
         flags = [text for flag, value in arguments.items() for text in (flag, str(value))]
         flags += [] if config.build.refine else ["--no-refine"]
+        flags += [] if config.build.tune else ["--no-tune"]
         flags.append("--mixed" if config.build.mixed_precision else "--no-mixed")
         limits = config.build
         self._builder.limits = BuildLimits(

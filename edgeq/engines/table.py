@@ -22,6 +22,7 @@ class Wish:
 
     target: str = ""  # e.g. 'sm_87'; "": this box
     threads: int = 1
+    tune: bool = True  # on this box's device
     compiled: Tick | None = None
     tuned: Tick | None = None
 
@@ -78,6 +79,7 @@ def _make_cuda(content: bytes, wish: Wish) -> Made:
         content,
         wish.target,
         threads=wish.threads,
+        tune=wish.tune,
         compiled=wish.compiled,
         tuned=wish.tuned,
     )

@@ -34,6 +34,7 @@ from edgeq.engines.cuda.tune import Tuner
 Tick = Callable[[int, int], None]  # how many done, of how many
 
 FOR_ANOTHER_BOX = "built for another box: the cost model chose"
+NOT_WANTED = "not asked for: the cost model chose"
 TUNINGS = "tuning.json"  # beside the kernels' cache
 
 
@@ -47,6 +48,7 @@ def make_package(
     target: str = "",
     *,
     threads: int = 1,
+    tune: bool = True,
     compiled: Tick | None = None,
     tuned: Tick | None = None,
 ) -> Package:
@@ -56,6 +58,7 @@ def make_package(
         content: the INT8 .tflite.
         target: of another box, e.g. 'sm_87'; "": this box's GPU.
         threads: that compile.
+        tune: time the choices on this box's GPU.
         compiled: told how many kernels are compiled, of how many.
         tuned: told how many nodes are tuned, of how many.
 
@@ -63,8 +66,13 @@ def make_package(
         EngineError: no compiler for the target, no GPU here, or nothing for it to do.
     """
     if target:
-        return _estimated(content, Target.parse(target), threads, compiled)
-    return _tuned(content, facts(), threads, compiled, tuned)
+        workshop = _Workshop(Target.parse(target), threads)
+        return _estimated(content, workshop, compiled, FOR_ANOTHER_BOX)
+    device = facts()
+    workshop = _Workshop(device.target, threads, newest_major=device.driver[0])
+    if not tune:
+        return _estimated(content, workshop, compiled, NOT_WANTED)
+    return _tuned(content, device, workshop, compiled, tuned)
 
 
 def load_cuda(content: bytes, threads: int, files: Files) -> Engine:
@@ -122,17 +130,19 @@ class _Workshop:
         return done.kernels
 
 
-def _estimated(content: bytes, target: Target, threads: int, compiled: Tick | None) -> Package:
-    workshop = _Workshop(target, threads)
-    planned = plan_model(content, target, lambda _: first)
+def _estimated(content: bytes, workshop: _Workshop, compiled: Tick | None, reason: str) -> Package:
+    planned = plan_model(content, workshop.target, lambda _: first)
     kernels = workshop.compile(planned.kernels, compiled)
-    return Package(planned, kernels, Origin(workshop.version, False, FOR_ANOTHER_BOX))
+    return Package(planned, kernels, Origin(workshop.version, False, reason))
 
 
 def _tuned(
-    content: bytes, device: DeviceFacts, threads: int, compiled: Tick | None, tuned: Tick | None
+    content: bytes,
+    device: DeviceFacts,
+    workshop: _Workshop,
+    compiled: Tick | None,
+    tuned: Tick | None,
 ) -> Package:
-    workshop = _Workshop(device.target, threads, newest_major=device.driver[0])
     rough = plan_model(content, device.target, lambda _: first)
     workshop.compile(rough.kernels, compiled)  # what most nodes keep; the tuner finds it cached
     count = sum(len(plan.steps) for plan in rough.plans)
