@@ -25,6 +25,7 @@ from edgeq.engines.cuda.nodes import (
     TransposedConvolution,
     Window,
 )
+from edgeq.engines.cuda.tabulating import tabulate
 
 Accumulating = (Convolution, Depthwise, Dense, TransposedConvolution)
 Windowed = (Convolution, Depthwise)
@@ -33,7 +34,7 @@ Step = Callable[[Program, int], Program | None]  # one rewrite at a node, or Non
 
 def fuse(program: Program, check: Callable[[Program], None]) -> Program:
     """Apply every pass until nothing changes; `check` is called with the result of each."""
-    for step in (fold_padding, merge_tables, fuse_addition, fuse_table):
+    for step in (fold_padding, tabulate, merge_tables, fuse_addition, fuse_table):
         program = _exhaust(program, step)
         check(program)
     return drop_unread(program)

@@ -83,10 +83,10 @@ def test_a_convolution_that_others_read_keeps_its_result() -> None:
     assert _kinds(_fused(builder, builder.sum(main, x), main)) == [Convolution, Sum]
 
 
-def test_a_sum_of_one_value_with_itself_stays() -> None:
+def test_a_sum_of_one_value_with_itself_is_a_table() -> None:
     builder = Builder()
     main = builder.convolution(builder.input(1, 4, 4, 4), 4)
-    assert _kinds(_fused(builder, builder.sum(main, main))) == [Convolution, Sum]
+    assert _kinds(_fused(builder, builder.sum(main, main))) == [Convolution]
 
 
 def test_tables_after_the_sum_go_into_the_convolution() -> None:
