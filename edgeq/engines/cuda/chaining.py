@@ -73,7 +73,7 @@ def _follows(program: Program, node: Node, reader: Node) -> bool:
         return _is_global(program, node)
     if isinstance(node, Dense) and isinstance(reader, Softmax):
         return node.epilogue.addition is None
-    return isinstance(node, Softmax) and isinstance(reader, Dequantize)
+    return isinstance(node, Dense | Softmax) and isinstance(reader, Dequantize)
 
 
 def _is_separable(program: Program, first: Depthwise, second: Convolution) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from edgeq.engines.cuda.binding import separable
+from edgeq.engines.cuda.binding import separable, tail
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.launch import Launch
 from edgeq.engines.cuda.nodes import Chain, Convolution, Depthwise, Node
@@ -24,7 +24,7 @@ def _fused(node: Chain, site: Site) -> tuple[Choice, ...]:
     first, *others = node.parts
     if isinstance(first, Depthwise) and len(others) == 1 and isinstance(others[0], Convolution):
         return separable.choices(first, others[0], site)
-    return ()
+    return tail.choices(node.parts, site)
 
 
 def _in_turn(parts: Sequence[Sequence[Choice]]) -> Iterator[Choice]:

@@ -1,0 +1,122 @@
+"""The end of a classifier in one kernel, on a CPU in the place of the GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeq.engines.cuda.binding.table import choices
+from edgeq.engines.cuda.nodes import (
+    Chain,
+    Dense,
+    Dequantize,
+    Epilogue,
+    Mean,
+    Node,
+    Pooling,
+    Softmax,
+    Value,
+    Window,
+)
+from edgeq.engines.cuda.targets import Target
+from tests.engines.cuda.harness import PLACEMENTS, Placement, check_node
+from tests.engines.cuda.node_cases import epilogue, int8s
+
+ORIN = Target(87)
+ALL = ("mean", "dense", "softmax", "dequantize")
+
+
+def check(
+    kinds: tuple[str, ...] = ALL,
+    x: tuple[int, ...] = (1, 3, 4, 20),
+    outputs: int = 10,
+    *,
+    table: bool = False,
+    placements: dict[int, Placement] | None = None,
+    target: Target = ORIN,
+    only: str = "tail",
+) -> tuple[str, ...]:
+    """Check the parts of these kinds on x [N, H, W, C]; without an average, H and W are 1."""
+    random = np.random.default_rng(7)
+    features = x[-1]
+    shapes = [x, *[(x[0], features if kind in ("mean", "pool") else outputs) for kind in kinds]]
+    values = [Value(f"v{index}", shape, "int8") for index, shape in enumerate(shapes)]
+    if kinds[-1] == "dequantize":
+        values[-1] = Value("y", shapes[-1], "float32")
+    ending = epilogue(random, outputs, features)
+    if table:
+        ending = Epilogue(ending.requantization, table=int8s(random, 256))
+    weights = int8s(random, outputs, features)
+    parts = tuple(part(kind, index, x, ending, weights) for index, kind in enumerate(kinds))
+    arrays = {0: int8s(random, *x)}
+    node = Chain(parts)
+    names = check_node(choices, node, values, arrays, target, placements=placements, only=only)
+    assert names
+    return names
+
+
+def part(kind: str, index: int, x: tuple[int, ...], ending: Epilogue, weights: np.ndarray) -> Node:
+    outputs, features = weights.shape
+    n, count = x[0], x[1] * x[2] if len(x) == 4 else 1
+    if kind == "mean":
+        scale = float(np.float32(1.3 / count))
+        return Mean(index, index + 1, n, count, features, scale, 4.4, -128, 120)
+    if kind == "pool":
+        window = Window((x[1], x[2]), (x[1], x[2]))
+        return Pooling("average", index, index + 1, window, -128, 127)
+    if kind == "dense":
+        return Dense(index, index + 1, weights, 4, ending)
+    if kind == "softmax":
+        table = np.exp(-np.arange(256) * np.float32(0.05)).astype(np.float32)
+        return Softmax(index, index + 1, outputs, table, 1 / 256, -128)
+    return Dequantize(index, index + 1, 1 / 256, -128)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ALL,
+        ALL[:3],
+        ALL[:2],
+        ALL[1:],
+        ALL[1:3],
+        ("dense", "dequantize"),
+        ("mean", "dense", "dequantize"),
+    ],
+)
+def test_every_part_may_be_missing(kinds: tuple[str, ...]):
+    x = (2, 3, 4, 20) if kinds[0] == "mean" else (2, 20)
+    check(kinds, x)
+
+
+def test_pooling_averages_in_integers():
+    x = (1, 3, 4, 20)
+    check(("pool", "dense", "softmax"), x)
+
+
+def test_several_blocks_share_a_row():
+    names = check(x=(2, 2, 3, 40), outputs=70)
+    assert "tail 8x1x1" in names  # 32 outputs a block
+
+
+def test_many_features_take_all_threads_in_turns():
+    check(x=(1, 2, 2, 1100), outputs=5)
+
+
+def test_logits_may_go_through_a_table():
+    check(table=True)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_x_may_lie_in_others(placement: str):
+    check(x=(2, 3, 2, 18), placements={0: PLACEMENTS[placement]})
+
+
+@pytest.mark.parametrize("sm", [53, 75])
+def test_every_target_has_it(sm: int):
+    check(target=Target(sm))
+
+
+def test_the_parts_may_run_one_after_the_other():
+    names = check(only="dense_gemv")
+    assert all(name.count(" + ") == 3 for name in names)
