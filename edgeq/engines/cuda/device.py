@@ -70,7 +70,7 @@ def pycuda_driver() -> ModuleType:
         import pycuda.driver
     except ModuleNotFoundError as error:
         raise EngineError(
-            f"pycuda is not installed: {error}", hint="`pip install edgeq[cuda]`; it is compiled."
+            f"pycuda is not installed: {error}", hint="`pip install pycuda`; it is compiled."
         ) from error
     except ImportError as error:
         raise EngineError(

@@ -98,12 +98,11 @@ def mend_pycuda(platform: Platform) -> str:
         version = platform.cuda
         return (
             f"Run `sudo apt install g++ python3-dev cuda-nvcc-{version} cuda-cudart-dev-{version} "
-            f"libcurand-dev-{version}`, then `PATH=/usr/local/cuda/bin:$PATH pip install "
-            "edgeq[cuda]`."
+            f"libcurand-dev-{version}`, then `PATH=/usr/local/cuda/bin:$PATH pip install pycuda`."
         )
     return (
         "Install g++, Python's headers and the CUDA toolkit, then run "
-        "`PATH=/usr/local/cuda/bin:$PATH pip install edgeq[cuda]`."
+        "`PATH=/usr/local/cuda/bin:$PATH pip install pycuda`."
     )
 
 
@@ -113,7 +112,7 @@ def mend_compiler(platform: Platform, driver_major: int = 0) -> str:
         return f"Run `sudo apt install cuda-nvrtc-{platform.cuda}`."
     if driver_major == 11:
         return "Run `pip install nvidia-cuda-nvrtc-cu11`, or update the driver to 525 or newer."
-    return "Run `pip install edgeq[compile]`."
+    return "Run `pip install nvidia-cuda-nvrtc-cu12`."
 
 
 def mend_old_driver(platform: Platform) -> str:

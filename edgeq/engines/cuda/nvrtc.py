@@ -20,7 +20,7 @@ OPTIONS = ("-std=c++17",)
 SONAMES = ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2")  # 11.2 to 11.8 share one name
 INSTALL_HINT = (
     "Install it: on a Jetson `apt install cuda-nvrtc-12-6` (JetPack 6; cuda-nvrtc-11-4 on 5, "
-    "cuda-nvrtc-13-0 on 7), elsewhere `pip install edgeq[compile]`; or name a libnvrtc in "
+    "cuda-nvrtc-13-0 on 7), elsewhere `pip install nvidia-cuda-nvrtc-cu12`; or name a libnvrtc in "
     f"{OVERRIDE}."
 )
 
@@ -281,7 +281,7 @@ def _knows_not(target: Target | None, compilers: Sequence[Compiler]) -> EngineEr
 def _which(target: Target | None) -> str:
     if target and target.sm >= 110:
         return "Install NVRTC 13: `pip install nvidia-cuda-nvrtc`, or CUDA 13."
-    return "Install NVRTC 12.9, which knows sm_50 to sm_121: `pip install edgeq[compile]`."
+    return "Install NVRTC 12.9, which knows sm_50 to sm_121: `pip install nvidia-cuda-nvrtc-cu12`."
 
 
 def _too_new(newest_major: int, compilers: Sequence[Compiler]) -> EngineError:

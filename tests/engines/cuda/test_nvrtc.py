@@ -78,7 +78,7 @@ def test_without_one_the_error_says_what_to_install(monkeypatch):
     with pytest.raises(EngineError, match="NVRTC, the CUDA compiler, is not found") as caught:
         nvrtc.find_compiler()
     assert "apt install cuda-nvrtc" in caught.value.hint
-    assert "pip install edgeq[compile]" in caught.value.hint
+    assert "pip install nvidia-cuda-nvrtc-cu12" in caught.value.hint
 
 
 def test_a_file_that_is_no_library_is_named_with_the_loader_s_reason(monkeypatch, tmp_path):
