@@ -8,6 +8,7 @@ import math
 from edgeq.engines.cuda.edges import reads
 from edgeq.engines.cuda.nodes import (
     Axis,
+    Extremum,
     MatrixProduct,
     Mean,
     Move,
@@ -61,14 +62,14 @@ def _node(program: Program, node: Node, count: int) -> Node:
         return _move(program, node, count)
     if isinstance(node, Mean):
         return dataclasses.replace(node, outer=node.outer * count)
-    if isinstance(node, Sum | Product | MatrixProduct):
+    if isinstance(node, Sum | Extremum | Product | MatrixProduct):
         _require_stackable(program, node)
     elif program.constants.keys() & set(reads(node)):
         raise _fail(f"a {type(node).__name__} reads a constant")
     return node
 
 
-def _require_stackable(program: Program, node: Sum | Product | MatrixProduct) -> None:
+def _require_stackable(program: Program, node: Sum | Extremum | Product | MatrixProduct) -> None:
     """Refuse what broadcasts, or multiplies, across the dimension that is stacked."""
     y = program.values[node.y].shape
     if isinstance(node, MatrixProduct) and len(y) == 2:

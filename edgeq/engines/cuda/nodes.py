@@ -11,12 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
-import numpy as np
 import numpy.typing as npt
 
-Int8s = npt.NDArray[np.int8]
-Int32s = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
+from edgeq.engines.cuda.scaling import Addition as Addition
+from edgeq.engines.cuda.scaling import Epilogue as Epilogue
+from edgeq.engines.cuda.scaling import FixedPoint as FixedPoint
+from edgeq.engines.cuda.scaling import Floats as Floats
+from edgeq.engines.cuda.scaling import Int8s as Int8s
+from edgeq.engines.cuda.scaling import Int32s as Int32s
+from edgeq.engines.cuda.scaling import Requantization as Requantization
+from edgeq.engines.cuda.scaling import RoundedTwice as RoundedTwice
+
 Datatype = Literal["int8", "uint8", "int32", "float32"]
 Pair = tuple[int, int]  # height, width
 
@@ -28,44 +33,6 @@ class Value:
     name: str
     shape: tuple[int, ...]
     datatype: Datatype
-
-
-@dataclass(frozen=True, eq=False)
-class Requantization:
-    """An int32 accumulator of channel c -> int8, as XNNPACK's "fp32" requantization.
-
-    `rint(clamp(float32(acc + bias[c]) * scale[c], low - zero_point, high - zero_point))
-    + zero_point`, each step in float32, rint to even.
-    """
-
-    bias: Int32s  # [C]; -zero_point(x) * sum(weights) is folded in
-    scale: Floats  # [C]
-    zero_point: int
-    low: int  # of the int8 result: -128, or what a fused activation leaves
-    high: int
-
-
-@dataclass(frozen=True)
-class Addition:
-    """`clamp(((a * a_factor + b * b_factor + bias) >> shift) + zero_point, low, high)` in int32."""
-
-    a_factor: int
-    b_factor: int
-    bias: int  # rounding and both zero points folded in
-    shift: int
-    zero_point: int
-    low: int
-    high: int
-
-
-@dataclass(frozen=True, eq=False)
-class Epilogue:
-    """What happens to an accumulator before it is stored, in this order."""
-
-    requantization: Requantization
-    addition: Addition | None = None  # a: the requantized result, b: the value `other`
-    other: int | None = None  # of the result's shape
-    table: Int8s | None = None  # [256], by result + 128
 
 
 @dataclass(frozen=True)
@@ -130,19 +97,6 @@ class TransposedConvolution:
     epilogue: Epilogue
 
 
-@dataclass(frozen=True)
-class RoundedTwice:
-    """A scale as LiteRT's MultiplyByQuantizedMultiplier: int32 v ->
-
-    `high = ((v << left) * multiplier + 2**30) >> 31` in 64 bits, then `high / 2**right` rounded, a
-    half away from zero.
-    """
-
-    multiplier: int  # [2**30, 2**31)
-    left: int
-    right: int
-
-
 @dataclass(frozen=True, eq=False)
 class MatrixProduct:
     """a [..., M, K] (or [..., K, M]) times b [..., K, N] (or [..., N, K]) -> y [..., M, N].
@@ -173,15 +127,13 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class FixedPoint:
-    """A scale without floats, XNNPACK's "rndnu" on ARM: int32 v ->
+class Extremum:
+    """MAXIMUM and MINIMUM of raw int8 values that broadcast to y's shape as numpy's do."""
 
-    `(((v << left) * multiplier >> 31) + (1 << (right - 1))) >> right`, the product in 64 bits.
-    """
-
-    multiplier: int  # [2**30, 2**31)
-    left: int
-    right: int  # at least 1
+    kind: Literal["maximum", "minimum"]
+    a: int
+    b: int
+    y: int
 
 
 @dataclass(frozen=True)
@@ -394,6 +346,7 @@ Node = Union[  # noqa: UP007 - one a line
     TransposedConvolution,
     MatrixProduct,
     Sum,
+    Extremum,
     Product,
     Lookup,
     ChannelLookup,

@@ -19,6 +19,7 @@ from edgeq.engines.cuda.nodes import (
     Depthwise,
     Dequantize,
     Epilogue,
+    Extremum,
     Lookup,
     MatrixProduct,
     Mean,
@@ -250,12 +251,12 @@ def _check_matrix_product(place: _Place, node: MatrixProduct) -> None:
     _check_requantization(node.requantization, 1)
 
 
-def _check_broadcast(place: _Place, node: Sum | Product) -> None:
+def _check_broadcast(place: _Place, node: Sum | Extremum | Product) -> None:
     place.require_types(INT8, INT8, "a", "b")
     place.require_shape(np.broadcast_shapes(place.shape("a"), place.shape("b")))
     if isinstance(node, Sum):
         _check_addition(node.addition)
-    else:
+    elif isinstance(node, Product):
         _check_bounds(node)
 
 
@@ -339,6 +340,7 @@ _CHECK: dict[type[Node], Callable[[_Place, Any], None]] = {
     Dense: _check_dense,
     MatrixProduct: _check_matrix_product,
     Sum: _check_broadcast,
+    Extremum: _check_broadcast,
     Product: _check_broadcast,
     Lookup: _check_lookup,
     ChannelLookup: _check_channel_lookup,

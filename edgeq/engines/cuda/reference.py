@@ -23,6 +23,7 @@ from edgeq.engines.cuda.nodes import (
     Depthwise,
     Dequantize,
     Epilogue,
+    Extremum,
     Lookup,
     MatrixProduct,
     Mean,
@@ -215,6 +216,12 @@ def _sum(node: Sum, values: Values) -> Array:
     return add(values[node.a], values[node.b], node.addition)
 
 
+def _extremum(node: Extremum, values: Values) -> Array:
+    choose = np.maximum if node.kind == "maximum" else np.minimum
+    result: Array = choose(values[node.a], values[node.b])
+    return result
+
+
 def _product(node: Product, values: Values) -> Array:
     a = values[node.a].astype(np.int32) - node.a_zero_point
     b = values[node.b].astype(np.int32) - node.b_zero_point
@@ -357,6 +364,7 @@ _EVALUATE: dict[type[Node], Callable[[Any, Values], Array]] = {
     TransposedConvolution: _transposed_convolution,
     MatrixProduct: _matrix_product,
     Sum: _sum,
+    Extremum: _extremum,
     Product: _product,
     Lookup: _lookup,
     ChannelLookup: _channel_lookup,

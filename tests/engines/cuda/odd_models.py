@@ -130,7 +130,7 @@ def matrix_product(odd: Odd) -> Model:
     return g.finish(y)
 
 
-def binary(name: str) -> Callable[[Odd], Model]:
+def binary(name: str, options: str = "") -> Callable[[Odd], Model]:
     def build(odd: Odd) -> Model:
         g = odd.build
         shape = tuple(odd.pick(1, 2, 3, 5, 8, 17, 33) for _ in range(odd.pick(1, 2, 3, 4)))
@@ -139,8 +139,8 @@ def binary(name: str) -> Callable[[Odd], Model]:
         a = g.input(shape, grids[0])
         b = g.input(other, grids[1]) if odd.pick(0, 1) else g.levels(other, grids[1])
         y = g.activation(shape, grids[2])
-        g.op(name, [a, b] if odd.pick(0, 1) else [b, a], y, name.capitalize(),
-             fusedActivationFunction=odd.fused())  # fmt: skip
+        fused = {} if options else {"fusedActivationFunction": odd.fused()}
+        g.op(name, [a, b] if odd.pick(0, 1) else [b, a], y, options or name.capitalize(), **fused)
         return g.finish(y)
 
     return build
@@ -162,19 +162,22 @@ def pooling(name: str) -> Callable[[Odd], Model]:
     return build
 
 
-def mean(odd: Odd) -> Model:
-    g = odd.build
-    shape = (odd.pick(1, 2, 3), odd.extent(1, 20), odd.extent(1, 20), odd.pick(*CHANNELS))
-    axes = [(1, 2), (1, 2), (3,), (-3,), (2,), (1, 2, 3), (2, 3), (0,), (0, 1, 2, 3)][
-        odd.extent(0, 9)
-    ]
-    reduced, keep = {axis % 4 for axis in axes}, bool(odd.pick(0, 1))
-    left = [1 if d in reduced else shape[d] for d in range(4) if keep or d not in reduced]
-    grid = odd.grid(-2, 0)
-    x = g.input(shape, grid)
-    y = g.activation(left, grid if odd.pick(0, 1) else odd.grid(-3, 0))
-    g.op("MEAN", [x, g.constant(axes)], y, "Reducer", keepDims=keep)
-    return g.finish(y)
+REDUCED = ((1, 2), (1, 2), (3,), (-3,), (2,), (1, 2, 3), (2, 3), (0,), (0, 1, 2, 3))
+
+
+def reduction(name: str) -> Callable[[Odd], Model]:
+    def build(odd: Odd) -> Model:
+        g, axes, keep = odd.build, REDUCED[odd.extent(0, len(REDUCED))], bool(odd.pick(0, 1))
+        shape = (odd.pick(1, 2, 3), odd.extent(1, 20), odd.extent(1, 20), odd.pick(*CHANNELS))
+        reduced = {axis % 4 for axis in axes}
+        left = [1 if d in reduced else shape[d] for d in range(4) if keep or d not in reduced]
+        grid = odd.grid(-2, 0)
+        x = g.input(shape, grid)
+        y = g.activation(left, grid if odd.pick(0, 1) else odd.grid(-3, 0))
+        g.op(name, [x, g.constant(axes)], y, "Reducer", keepDims=keep)
+        return g.finish(y)
+
+    return build
 
 
 def softmax(odd: Odd) -> Model:
@@ -251,9 +254,12 @@ ODD: dict[str, Callable[[Odd], Model]] = {
     "ADD": binary("ADD"),
     "SUB": binary("SUB"),
     "MUL": binary("MUL"),
+    "MAXIMUM": binary("MAXIMUM", "MaximumMinimum"),
+    "MINIMUM": binary("MINIMUM", "MaximumMinimum"),
     "AVERAGE_POOL_2D": pooling("AVERAGE_POOL_2D"),
     "MAX_POOL_2D": pooling("MAX_POOL_2D"),
-    "MEAN": mean,
+    "MEAN": reduction("MEAN"),
+    "SUM": reduction("SUM"),
     "SOFTMAX": softmax,
     "LOGISTIC": unary("LOGISTIC", result=Grid(1 / 256, -128)),
     "TANH": unary("TANH", result=Grid(1 / 128, 0)),

@@ -8,6 +8,7 @@ import pytest
 from edgeq.engines.cuda.binding.elementwise import (
     channel_lookup_choices,
     dequantize_choices,
+    extremum_choices,
     lookup_choices,
     product_choices,
     quantize_choices,
@@ -17,6 +18,7 @@ from edgeq.engines.cuda.nodes import (
     Addition,
     ChannelLookup,
     Dequantize,
+    Extremum,
     FixedPoint,
     Lookup,
     Product,
@@ -110,6 +112,16 @@ def test_products_broadcast_as_numpy(a: tuple[int, ...], b: tuple[int, ...]) -> 
     arrays = {0: int8(*a), 1: int8(*b)}
     node = Product(0, 1, 2, 4, -11, 0.0123, 3, -120, 110)
     check_node(product_choices, node, binary_values(a, b), arrays, ORIN, placement="pitch16")
+
+
+@pytest.mark.parametrize("kind", ["maximum", "minimum"])
+@pytest.mark.parametrize(("a", "b"), [((1, 3, 5, 8), (1, 3, 5, 8)), ((2, 3, 5), (3, 1)),
+                                      ((7, 33), (33,))], ids=str)  # fmt: skip
+def test_extrema_broadcast_as_numpy_s(kind: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    arrays = {0: int8(*a), 1: int8(*b)}
+    for placement in PLACEMENTS:
+        check_node(extremum_choices, Extremum(kind, 0, 1, 2), binary_values(a, b), arrays, ORIN,
+                   placement=placement)  # fmt: skip
 
 
 @pytest.mark.parametrize(("left", "right"), [(0, 5), (0, 15), (9, 1)])

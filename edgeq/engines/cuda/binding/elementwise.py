@@ -22,7 +22,15 @@ from edgeq.engines.cuda.binding.nest import (
 from edgeq.engines.cuda.binding.packing import sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, View, Work
-from edgeq.engines.cuda.nodes import ChannelLookup, Dequantize, Lookup, Product, Quantize, Sum
+from edgeq.engines.cuda.nodes import (
+    ChannelLookup,
+    Dequantize,
+    Extremum,
+    Lookup,
+    Product,
+    Quantize,
+    Sum,
+)
 
 THREADS = 128
 BYTE_WIDTHS = (16, 8, 4, 1)  # int8 neighbours of a thread
@@ -135,6 +143,11 @@ def sum_choices(node: Sum, site: Site) -> tuple[Choice, ...]:
     return _binary("sum", node, site, 7, constants)
 
 
+def extremum_choices(node: Extremum, site: Site) -> tuple[Choice, ...]:
+    """Return ways to carry out Extremum."""
+    return _binary("extremum", node, site, 3, {"MAXIMUM": int(node.kind == "maximum")})
+
+
 def product_choices(node: Product, site: Site) -> tuple[Choice, ...]:
     """Return ways to carry out Product."""
     constants: dict[str, Constant] = {
@@ -154,7 +167,7 @@ def product_choices(node: Product, site: Site) -> tuple[Choice, ...]:
 
 def _binary(
     template: str,
-    node: Sum | Product,
+    node: Sum | Extremum | Product,
     site: Site,
     instructions: float,
     constants: Mapping[str, Constant],

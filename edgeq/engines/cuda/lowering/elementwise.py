@@ -1,4 +1,4 @@
-"""ADD, SUB and MUL of two tensors, as XNNPACK computes them."""
+"""ADD, SUB, MUL, MAXIMUM and MINIMUM of two tensors, held to this CPU for all pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeq.engines.cuda.lowering.draft import Draft, require
 from edgeq.engines.cuda.lowering.lookups import LEVELS, is_unary, lookup
 from edgeq.engines.cuda.lowering.probe import Trial, as_computed_here
 from edgeq.engines.cuda.lowering.ranges import delegated_bounds
-from edgeq.engines.cuda.nodes import Addition, FixedPoint, Product, Sum
+from edgeq.engines.cuda.nodes import Addition, Extremum, FixedPoint, Product, Sum
 
 MULTIPLIER_BITS = 20
 SMALLEST_ADDEND, SMALLEST_PRODUCT, LARGEST = 2.0**-10, 2.0**-16, 256.0  # what XNNPACK takes
@@ -50,6 +50,16 @@ def sum_of(first: Tensor, second: Tensor, y: Tensor, sign: int, low: int, high: 
     b_factor *= sign
     bias = (1 << (shift - 1)) - a_factor * first.zero_point - b_factor * second.zero_point
     return Addition(a_factor, b_factor, bias, shift, y.zero_point, low, high)
+
+
+def extremum(draft: Draft, op: Op) -> None:
+    """Lower MAXIMUM and MINIMUM, of raw integers as LiteRT has them."""
+    if is_unary(draft, op):
+        lookup(draft, op)
+        return
+    a, b, y = (draft.int8(t) for t in (*op.inputs, *op.outputs))
+    node = Extremum("maximum" if op.name == "MAXIMUM" else "minimum", a, b, y)
+    draft.add(as_computed_here(draft, op, [node], [_every_pair(draft, op)]))
 
 
 def product(draft: Draft, op: Op) -> None:

@@ -11,12 +11,12 @@ import numpy as np
 
 from edgeq.engines.cuda.graph import Op
 from edgeq.engines.cuda.lowering.draft import Array, Draft, Refusal, require
-from edgeq.engines.cuda.nodes import MatrixProduct, Product, Program, Sum, Value
+from edgeq.engines.cuda.nodes import Extremum, MatrixProduct, Product, Program, Sum, Value
 from edgeq.engines.cuda.reference import evaluate
 from edgeq.tflite.part import one_op
 from edgeq.tflite.runtime import Runner
 
-Binary = TypeVar("Binary", Sum, Product, MatrixProduct)
+Binary = TypeVar("Binary", Sum, Extremum, Product, MatrixProduct)
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,7 @@ def _same_parameters(x: Tensor, y: Tensor) -> bool:
 
 
 def mean(draft: Draft, op: Op) -> None:
-    """Lower MEAN over dimensions that stand together."""
+    """Lower MEAN and SUM over dimensions that stand together."""
     x, y = draft.int8(op.inputs[0]), draft.int8(op.outputs[0])
     require(draft.is_static(op.inputs[1]), "has computed axes, so another kernel computes it")
     source, result = draft.tensor(x), draft.tensor(y)
@@ -59,7 +59,8 @@ def mean(draft: Draft, op: Op) -> None:
     inner = math.prod(source.shape[axes[-1] + 1 :])
     count = math.prod(source.shape[d] for d in axes)
     # reduce-nd.c, in this order and each step in float32
-    scale = source.scale / result.scale * (np.float32(1) / np.float32(count))
+    share = np.float32(1) / np.float32(count) if op.name == "MEAN" else np.float32(1)
+    scale = source.scale / result.scale * share
     offset = np.float32(result.zero_point) - np.float32(count * source.zero_point) * scale
     draft.add(Mean(x, y, outer, count, inner, float(scale), float(offset), -128, 127))
 
