@@ -6,7 +6,7 @@ the other; one that the epilogue does not need repeats the bias and is not read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -121,6 +121,7 @@ def requantization_constants(requantization: Requantization) -> dict[str, Consta
 def _addition_constants(addition: Addition | None) -> dict[str, Constant]:
     if addition is None:
         return {"ADD": 0}
+    addition = _folded(addition)
     return {
         "ADD": 1,
         "ADD_A_FACTOR": addition.a_factor,
@@ -131,3 +132,12 @@ def _addition_constants(addition: Addition | None) -> dict[str, Constant]:
         "ADD_LOW": addition.low,
         "ADD_HIGH": addition.high,
     }
+
+
+def _folded(addition: Addition) -> Addition:
+    """Put the result's zero point into the bias, before the shift, where int32 holds that too."""
+    largest = 128 * (abs(addition.a_factor) + abs(addition.b_factor))
+    bias = addition.bias + (addition.zero_point << addition.shift)
+    if largest + abs(bias) >= 2**31:
+        return addition
+    return replace(addition, bias=bias, zero_point=0)

@@ -43,8 +43,13 @@ EQ_DEV int eq_dp4a(int a, int b, int c) {
 #endif
 }
 
-// Four bytes picked from the eight of a (0..3) and b (4..7), one a nibble of the selector.
-EQ_DEV u32 eq_prmt(u32 a, u32 b, u32 selector) { return __byte_perm(a, b, selector); }
+// Four bytes picked from the eight of a (0..3) and b (4..7), one a nibble of the selector; 8 more for
+// that byte's sign in all bits, which the intrinsic leaves out, hence the asm.
+EQ_DEV u32 eq_prmt(u32 a, u32 b, u32 selector) {
+  u32 d;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(selector));
+  return d;
+}
 
 // Two ints as int8, saturated, beneath the lower half of a third word.
 EQ_DEV u32 eq_pack2_saturated(int low, int high, u32 upper) {
@@ -164,9 +169,11 @@ EQ_DEV void eq_wmma_store_c(int* p, const int (&c)[8], int pitch) {
 EQ_DEV u32 eq_pack4(int a, int b, int c, int d) {
   return (a & 255) | ((b & 255) << 8) | ((c & 255) << 16) | ((u32)d << 24);
 }
+// A byte with its sign: the sign of byte i is what 8 + i selects.
 template <int Index>
 EQ_DEV int eq_byte(u32 v) {
-  return (int)(i8)(v >> (8 * Index));
+  const u32 selectors[4] = {0x8880, 0x9991, 0xAAA2, 0xBBB3};
+  return (int)eq_prmt(v, 0, selectors[Index]);
 }
 EQ_DEV int eq_splat4(int v) { return (int)((u32)(v & 255) * 0x01010101u); }
 EQ_DEV int4 eq_splat16(int v) {
@@ -195,9 +202,6 @@ EQ_DEV int eq_scaled(int total, float scale, float offset, int low, int high) {
 
 EQ_DEV int eq_clamp(int v, int low, int high) { return min(max(v, low), high); }
 
-#ifdef EQ_EPILOGUE
-#include "epilogue.cuh"
-#endif
 
 // ---- kernels that work value by value: 1, 4, 8 or 16 bytes at once, places in nests of loops ----
 
@@ -274,3 +278,7 @@ EQ_DEV int eq_divide_half_away(int total, int count) {
   const int magnitude = (int)((u32)(abs(total) + count / 2) / (u32)count);
   return total < 0 ? -magnitude : magnitude;
 }
+
+#ifdef EQ_EPILOGUE
+#include "epilogue.cuh"
+#endif

@@ -32,22 +32,32 @@ EQ_DEV int eq_result(int sum, float scale) {
 }
 
 // Its second half: `other` is b of the residual addition, unused without EQ_ADD, `table` unused
-// without EQ_TABLE.
-EQ_DEV int eq_finish(int v, int other, const i8* __restrict__ table) {
+// without EQ_TABLE. The sum is saturated only to what is less than int8.
+EQ_DEV int eq_added(int v, int other) {
 #if EQ_ADD
   v = (v * EQ_ADD_A_FACTOR + other * EQ_ADD_B_FACTOR + EQ_ADD_BIAS) >> EQ_ADD_SHIFT;
-  v = eq_clamp(v + EQ_ADD_ZERO_POINT, EQ_ADD_LOW, EQ_ADD_HIGH);
-#endif
-#if EQ_TABLE
-  v = eq_ldg_i8(table + v + 128);
+  v += EQ_ADD_ZERO_POINT;
+  if (EQ_ADD_LOW > -128) v = max(v, EQ_ADD_LOW);
+  if (EQ_ADD_HIGH < 127) v = min(v, EQ_ADD_HIGH);
 #endif
   return v;
 }
+EQ_DEV int eq_looked_up(int v, const i8* __restrict__ table) {
+  return EQ_TABLE ? eq_ldg_i8(table + v + 128) : v;
+}
+
+EQ_DEV int eq_finish(int v, int other, const i8* __restrict__ table) {
+  return eq_looked_up(eq_clamp(eq_added(v, other), -128, 127), table);
+}
 EQ_DEV u32 eq_finish4(u32 v, u32 other, const i8* __restrict__ table) {
-  return eq_pack4(eq_finish(eq_byte<0>(v), eq_byte<0>(other), table),
-                  eq_finish(eq_byte<1>(v), eq_byte<1>(other), table),
-                  eq_finish(eq_byte<2>(v), eq_byte<2>(other), table),
-                  eq_finish(eq_byte<3>(v), eq_byte<3>(other), table));
+  const int a = eq_added(eq_byte<0>(v), eq_byte<0>(other));
+  const int b = eq_added(eq_byte<1>(v), eq_byte<1>(other));
+  const int c = eq_added(eq_byte<2>(v), eq_byte<2>(other));
+  const int d = eq_added(eq_byte<3>(v), eq_byte<3>(other));
+  const u32 sum = eq_pack2_saturated(a, b, eq_pack2_saturated(c, d, 0));
+  if (!EQ_TABLE) return sum;
+  return eq_pack4(eq_looked_up(eq_byte<0>(sum), table), eq_looked_up(eq_byte<1>(sum), table),
+                  eq_looked_up(eq_byte<2>(sum), table), eq_looked_up(eq_byte<3>(sum), table));
 }
 
 EQ_DEV int eq_epilogue(int acc, float scale, int other, const i8* __restrict__ table) {
@@ -90,28 +100,29 @@ EQ_DEV void eq_store_result(i8* __restrict__ y, int m, int c, int acc, const int
   y[m * EQ_Y_PITCH + c] = (i8)eq_epilogue(acc, factor, b, table);
 }
 
-// Finishes and stores EQ_VECTOR channels that eq_result gave, at once.
-EQ_DEV void eq_finish_vector(i8* __restrict__ y, const void* results,
-                             const i8* __restrict__ other, const i8* __restrict__ table) {
-#if EQ_VECTOR == 16
-  int4 v = *(const int4*)results;
-  const int4 b = EQ_ADD ? eq_ldg4(other) : v;
-  if (EQ_ADD || EQ_TABLE)
-    v = {(int)eq_finish4(v.x, b.x, table), (int)eq_finish4(v.y, b.y, table),
-         (int)eq_finish4(v.z, b.z, table), (int)eq_finish4(v.w, b.w, table)};
-  eq_st4(y, v);
-#elif EQ_VECTOR == 8
-  int2 v = *(const int2*)results;
-  const int2 b = EQ_ADD ? eq_ldg2(other) : v;
-  if (EQ_ADD || EQ_TABLE) v = {(int)eq_finish4(v.x, b.x, table), (int)eq_finish4(v.y, b.y, table)};
-  eq_st2(y, v);
-#elif EQ_VECTOR == 4
-  const int v = *(const int*)results;
-  eq_st1(y, (int)eq_finish4(v, EQ_ADD ? eq_ldg1(other) : 0, table));
+// EQ_VECTOR channels of the residual addition's other value, and what becomes of as many results.
+#define EQ_WORDS ((EQ_VECTOR + 3) / 4)
+EQ_DEV void eq_load_others(u32 (&others)[EQ_WORDS], const i8* __restrict__ from) {
+#if EQ_VECTOR >= 4
+  eq_load_words(others, from);
 #else
+  others[0] = (u8)eq_ldg_i8(from);
+  if (EQ_VECTOR == 2) others[0] |= (u8)eq_ldg_i8(from + 1) << 8;
+#endif
+}
+EQ_DEV void eq_finish_vector(i8* __restrict__ y, const void* results, const u32 (&others)[EQ_WORDS],
+                             const i8* __restrict__ table) {
+#if EQ_VECTOR >= 4
+  u32 words[EQ_WORDS];
 #pragma unroll
-  for (int k = 0; k < EQ_VECTOR; k++)
-    y[k] = (i8)eq_finish(((const i8*)results)[k], EQ_ADD ? eq_ldg_i8(other + k) : 0, table);
+  for (int i = 0; i < EQ_WORDS; i++) {
+    words[i] = ((const u32*)results)[i];
+    if (EQ_ADD || EQ_TABLE) words[i] = eq_finish4(words[i], others[i], table);
+  }
+  eq_store_words(y, words);
+#else
+  y[0] = (i8)eq_finish(((const i8*)results)[0], eq_byte<0>(others[0]), table);
+  if (EQ_VECTOR == 2) y[1] = (i8)eq_finish(((const i8*)results)[1], eq_byte<1>(others[0]), table);
 #endif
 }
 

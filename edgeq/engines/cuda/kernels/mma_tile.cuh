@@ -108,19 +108,39 @@ EQ_DEV void eq_requantize_tile(char* results, const eq_Sums& sums, const float* 
   }
 }
 
-// Requantizes the sums, finishes and stores them, VECTOR channels at a time.
+// A thread stores VECTOR channels of a pixel at a time. It fetches the residual addition's others
+// before it needs them, where they are few.
+#define EQ_STORES_ACROSS (EQ_BN / EQ_VECTOR)
+#define EQ_STORES ((EQ_BM * EQ_STORES_ACROSS + EQ_THREADS - 1) / EQ_THREADS)
+#define EQ_ARE_OTHERS_AHEAD (EQ_ADD && EQ_STORES <= 4)
+
+// Gives where store i lies among the results, and its pixel and channel; false if there is none.
+EQ_DEV bool eq_store_at(int i, int& result, int& m, int& c) {
+  const int e = threadIdx.x + i * EQ_THREADS;
+  const int row = e / EQ_STORES_ACROSS, column = e % EQ_STORES_ACROSS * EQ_VECTOR;
+  result = row * EQ_RESULT_PITCH + column;
+  m = blockIdx.x * EQ_BM + row, c = blockIdx.y * EQ_BN + column;
+  return row < EQ_BM && m < EQ_PIXELS && c < EQ_Y_C && eq_place(m, c);
+}
+
+// Requantizes the sums, finishes and stores them.
 EQ_DEV void eq_store_tile(i8* __restrict__ y, char* results, const eq_Sums& sums,
-                          const float* scales,
-                          const i8* __restrict__ other, const i8* __restrict__ table) {
+                          const float* scales, const i8* __restrict__ other,
+                          const i8* __restrict__ table) {
+  u32 ahead[EQ_ARE_OTHERS_AHEAD ? EQ_STORES : 1][EQ_WORDS] = {};
+  int at, m, c;
+#if EQ_ARE_OTHERS_AHEAD
+#pragma unroll
+  for (int i = 0; i < EQ_STORES; i++)
+    if (eq_store_at(i, at, m, c)) eq_load_others(ahead[i], other + m * EQ_OTHER_PITCH + c);
+#endif
   eq_requantize_tile(results, sums, scales);
   __syncthreads();
-  const int across = EQ_BN / EQ_VECTOR;
 #pragma unroll 4
-  for (int e = threadIdx.x; e < EQ_BM * across; e += EQ_THREADS) {
-    const int row = e / across, column = e % across * EQ_VECTOR;
-    int m = blockIdx.x * EQ_BM + row, c = blockIdx.y * EQ_BN + column;
-    if (m < EQ_PIXELS && c < EQ_Y_C && eq_place(m, c))
-      eq_finish_vector(y + m * EQ_Y_PITCH + c, results + row * EQ_RESULT_PITCH + column,
-                       other + m * EQ_OTHER_PITCH + c, table);
+  for (int i = 0; i < EQ_STORES; i++) {
+    u32(&others)[EQ_WORDS] = ahead[EQ_ARE_OTHERS_AHEAD ? i : 0];
+    if (!eq_store_at(i, at, m, c)) continue;
+    if (EQ_ADD && !EQ_ARE_OTHERS_AHEAD) eq_load_others(others, other + m * EQ_OTHER_PITCH + c);
+    eq_finish_vector(y + m * EQ_Y_PITCH + c, results + at, others, table);
   }
 }

@@ -42,7 +42,16 @@ static inline void eq_st2(void* p, int2 v) { emulator::aligned_store(p, v); }
 static inline void eq_st1(void* p, int v) { emulator::aligned_store(p, v); }
 
 static inline int eq_dp4a(int a, int b, int c) { return __dp4a(a, b, c); }
-static inline u32 eq_prmt(u32 a, u32 b, u32 selector) { return __byte_perm(a, b, selector); }
+static inline u32 eq_prmt(u32 a, u32 b, u32 selector) {
+  const u32 picked = __byte_perm(a, b, selector);
+  u32 result = 0;
+  for (int i = 0; i < 4; i++) {
+    const u32 byte = (picked >> (8 * i)) & 255;
+    const bool is_sign = selector >> (4 * i) & 8;
+    result |= (is_sign ? (byte & 128 ? 255 : 0) : byte) << (8 * i);
+  }
+  return result;
+}
 static inline u32 eq_pack2_saturated(int low, int high, u32 upper) {
   return (upper << 16) | ((max(-128, min(127, high)) & 255) << 8) | (max(-128, min(127, low)) & 255);
 }
