@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tools.calibration_bench.cases import Case, write_samples
 from tools.calibration_bench.children import Child, Report
-from tools.calibration_bench.table import aligned, shown
+from tools.columns import aligned, shown
 
 SCRIPT = "edgeq_cost.py"
 TIMED = (64, 512)

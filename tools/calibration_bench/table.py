@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 from tools.calibration_bench.bench import Row
+from tools.columns import aligned, shown
 
 HEADER = ("tool", "seconds", "CPU s", "MiB", "over start", "float ops", "agree %", "SQNR dB",
           "metric", "- float", "+- SE", "")  # fmt: skip
 REASON_SHOWN = 90
-
-
-def shown(value: float | None, places: int, *, scale: float = 1.0, sign: bool = False) -> str:
-    """Return a figure with so many places, or nothing where there is none."""
-    if value is None:
-        return ""
-    return f"{value * scale:{'+' if sign else ''}.{places}f}"
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -35,20 +29,6 @@ def cells(row: Row) -> tuple[str, ...]:
         shown(row.delta, 4, sign=True),
         shown(row.delta_se, 4),
         (remark or "; ".join(row.notes))[:REASON_SHOWN],
-    )
-
-
-def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return columns under their header: the first and the last to the left, figures right."""
-    lines = [tuple(header), *map(tuple, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    last = len(header) - 1
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column in (0, last) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from edgeq.engines.cuda.gpu_thread import OwnerThread
 from edgeq.engines.cuda.launch import Kernel, Launch
 from edgeq.engines.cuda.memory import Loadable, lay_out
 from edgeq.engines.cuda.plan import Port
+from edgeq.errors import DeviceError
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -127,6 +129,19 @@ class LoadedPlan:
         self._gpu.replay(self._graphs[0], self._stream)
         return [slot.copy() for slot in self._outputs]
 
+    def run_eagerly(self, inputs: Sequence[Array]) -> list[Array]:
+        """Do what `run` does launch by launch, on the GPU's thread: what the graph saves.
+
+        Raises:
+            DeviceError: as `run`.
+        """
+        self._gpu.check(self._generation)
+        for slot, value in zip(self._inputs, inputs, strict=True):
+            slot[...] = value
+        self._record(self._allocations[1])
+        self._gpu.synchronize()
+        return [slot.copy() for slot in self._outputs]
+
     def microseconds(self, launches: Sequence[Launch]) -> float:
         """Time some of the plan's launches by the GPU's clock, on what lies in memory.
 
@@ -169,6 +184,13 @@ class LoadedPlan:
             self._gpu.destroy(graph)
         for allocation in allocations:
             self._gpu.free(allocation)
+
+    def destroy_graphs(self) -> None:
+        """Destroy the graphs in a lost context, which does not take them along."""
+        graphs, self._graphs = self._graphs, []
+        for graph in graphs:
+            with contextlib.suppress(DeviceError):  # of the context, not of the graph
+                self._gpu.destroy(graph)
 
     def abandon(self) -> None:
         """Drop what was loaded; modules unload if their context still is.

@@ -1,0 +1,1 @@
+"""What `tools/bench_gpu.py` and `tools/gpu_check` are made of: models, contestants, tables."""
