@@ -31,6 +31,7 @@ def _model(context: Context, deployment: Deployment) -> dict[str, Any]:
             "engine": live.engine,
             "since": live.since,
             "method": deployment.method,
+            "fault": live.fault,  # of a GPU, whose place the CPU took
         }
         if live
         else None,

@@ -41,6 +41,7 @@ def _model(name: str, model: Mapping[str, Any]) -> str:
     stored = samples["fit"] + samples["held_out"]
     facts = [
         ("engine", f"{live['engine']}, {live['method']}" if live else "none"),
+        ("fault", live.get("fault") if live else ""),
         ("serving since", _clock(live["since"]) if live else ""),
         ("previous version", model["previous"]),
         ("build", _progress(model["progress"])),

@@ -28,7 +28,7 @@ class Stand:
 
     def __init__(self, content: bytes, *, delay_s: float = 0.0, wrong: bool = False) -> None:
         self._engine = CpuEngine(content, "cuda-int8", threads=1)
-        self.kind = self._engine.kind
+        self.kind, self.fault = self._engine.kind, ""
         self.inputs, self.outputs = self._engine.inputs, self._engine.outputs
         self._delay_s, self._wrong = delay_s, wrong
 
