@@ -111,11 +111,19 @@ def _as_written(model: Model) -> Graph:
     return Graph(tensors, ops, tuple(model.inputs), tuple(model.outputs))
 
 
-def options(operator: Any) -> dict[str, Any]:
-    """Return an op's options, defaults included; vectors as lists."""
+class Options(dict[str, Any]):
+    """An op's options; one that the file leaves out is 0, as the runtime reads it."""
+
+    def __missing__(self, name: str) -> int:
+        return 0
+
+
+def options(operator: Any) -> Options:
+    """Return an op's options, the schema's defaults included; vectors as lists."""
     table = operator.builtinOptions
     values = {} if table is None else vars(table)
-    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+    plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+    return Options(plain)
 
 
 def simplify(model: Model, graph: Graph) -> Graph:

@@ -12,6 +12,7 @@ from edgeq.tflite.model import Model, Quantization
 
 Array = npt.NDArray[Any]
 
+BYTES = ("INT8", "UINT8")
 DATATYPES: dict[str, Datatype] = {
     "INT8": "int8",
     "UINT8": "uint8",
@@ -43,6 +44,7 @@ class Draft:
         """Return `index` as a value; a constant tensor becomes a constant of the program."""
         tensor = self.tensor(index)
         require(tensor.type in DATATYPES, f"takes or gives {tensor.type}")
+        require(0 not in tensor.shape, "takes or gives an empty tensor")
         self.values[index] = Value(tensor.name, tensor.shape, DATATYPES[tensor.type])
         if tensor.constant is not None:
             self.constants[index] = tensor.constant
@@ -50,8 +52,12 @@ class Draft:
 
     def int8(self, index: int) -> int:
         """Return `index` as an int8 value with one scale."""
+        return self.bytes(index, ("INT8",))
+
+    def bytes(self, index: int, types: tuple[str, ...] = BYTES) -> int:
+        """Return `index` as a value of one of these types with one scale."""
         tensor = self.tensor(index)
-        require(tensor.type == "INT8", f"takes or gives {tensor.type}")
+        require(tensor.type in types, f"takes or gives {tensor.type}")
         require(not parameters(tensor).is_per_channel, "takes or gives a tensor of many scales")
         return self.value(index)
 

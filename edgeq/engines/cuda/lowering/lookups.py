@@ -18,15 +18,13 @@ LEVELS = 256
 
 def lookup(draft: Draft, op: Op) -> None:
     """Lower an op whose result depends on one value at the same place, and on constants."""
-    x, y = only_input(draft, op), draft.value(op.outputs[0])
-    require(draft.tensor(x).type in ("INT8", "UINT8"), f"takes {draft.tensor(x).type}")
-    require(draft.tensor(y).type in ("INT8", "UINT8"), f"gives {draft.tensor(y).type}")
+    x, y = draft.bytes(only_input(draft, op)), draft.bytes(op.outputs[0])
     require(draft.tensor(x).shape == draft.tensor(y).shape, "broadcasts its input")
     rank = len(draft.tensor(x).shape)
     require(rank > 0, "takes a scalar")
     shape = (*(1,) * (rank - 1), LEVELS)
     table = run_alone(draft, op, Trial({x: levels(draft, x).reshape(shape)}, shape))
-    draft.add(Lookup(draft.value(x), y, table.reshape(-1)))
+    draft.add(Lookup(x, y, table.reshape(-1)))
 
 
 def channel_lookup(draft: Draft, op: Op) -> None:

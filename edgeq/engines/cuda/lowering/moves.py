@@ -31,7 +31,7 @@ def reshape(draft: Draft, op: Op) -> None:
     x, y = draft.value(op.inputs[0]), draft.value(op.outputs[0])
     require(draft.tensor(x).type == draft.tensor(y).type, "changes the type")
     if draft.tensor(x).quantization is not None:
-        _require_alike(draft, x, y)
+        _require_alike(draft, draft.bytes(x), draft.bytes(y))
     draft.add(Reshape(x, y))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from edgeq.engines.cuda.graph import Op
+from edgeq.engines.cuda.lowering.draft import require
 from edgeq.engines.cuda.nodes import Pair, Window
 from edgeq.tflite.schema import schema
 
 
 def window(op: Op, size: Pair, x: tuple[int, ...], y: tuple[int, ...]) -> Window:
     """Return how a kernel of `size` slides over x [N, H, W, C] to give y."""
-    stride, dilation = _pair(op, "strideH", "strideW"), _dilation(op)
+    stride, dilation = _strides(op), _dilation(op)
     totals = [
         max(0, (y[1 + d] - 1) * stride[d] + (size[d] - 1) * dilation[d] + 1 - x[1 + d])
         if is_same(op)
@@ -23,7 +24,7 @@ def window(op: Op, size: Pair, x: tuple[int, ...], y: tuple[int, ...]) -> Window
 
 def scattering_window(op: Op, size: Pair, x: tuple[int, ...], y: tuple[int, ...]) -> Window:
     """Return the Window of a transposed convolution: what is cut off, or negative what is left."""
-    stride = _pair(op, "strideH", "strideW")
+    stride = _strides(op)
     spare = [(x[1 + d] - 1) * stride[d] + size[d] - y[1 + d] for d in range(2)]
     before = [max(0, s) // 2 if is_same(op) else 0 for s in spare]
     return Window(size, stride, before=(before[0], before[1]),
@@ -33,6 +34,12 @@ def scattering_window(op: Op, size: Pair, x: tuple[int, ...], y: tuple[int, ...]
 def is_same(op: Op) -> bool:
     """Say whether the op pads so that y has x's extents over its strides."""
     return int(op.options["padding"]) == int(schema.Padding.SAME)
+
+
+def _strides(op: Op) -> Pair:
+    stride = _pair(op, "strideH", "strideW")
+    require(min(stride) > 0, f"has the strides {list(stride)}")
+    return stride
 
 
 def _pair(op: Op, height: str, width: str) -> Pair:
