@@ -141,6 +141,18 @@ def test_sums_keep_to_their_view(placement: str) -> None:
                ORIN, placement=placement)  # fmt: skip
 
 
+def test_runs_of_any_length_are_handled_in_wide_accesses() -> None:
+    shape = (1, 13, 7)
+    arrays = {0: int8(*shape), 1: int8(*shape)}
+    names = check_node(lookup_choices, Lookup(0, 1, int8(256)), values(shape, shape), arrays, ORIN)
+    names += check_node(sum_choices, Sum(0, 1, 2, ADDITION), binary_values(shape, shape), arrays,
+                        ORIN)  # fmt: skip
+    scalar = binary_values(shape, ())
+    names += check_node(product_choices, Product(1, 0, 2, 4, -11, 0.0123, 3, -120, 110),
+                        (scalar[1], *scalar[::2]), {0: int8(), 1: arrays[1]}, ORIN)  # fmt: skip
+    assert all(int(name.rpartition("x")[2]) > 1 for name in names)
+
+
 def test_a_value_may_be_added_to_itself() -> None:
     node = Sum(0, 0, 1, ADDITION)
     x = int8(1, 3, 5, 4)

@@ -81,9 +81,9 @@ TERMS = "0.0f;\n    }\n    __syncthreads();\n"
 MUTANTS = {
     "a row's end not minded": Mutant("quantize", "t % EQ_GROUPS", "(t + 1) % EQ_GROUPS"),
     "truncation": Mutant("quantize", "eq_rint(v)", "__float2int_rz(v)"),
-    "factors exchanged": Mutant("sum", "v[i] * EQ_A_FACTOR", "v[i] * EQ_B_FACTOR"),
+    "factors exchanged": Mutant("sum", "a * EQ_A_FACTOR", "a * EQ_B_FACTOR"),
     "b read by a's strides": Mutant("product", "sizes, b_strides", "sizes, y_strides"),
-    "the other zero point": Mutant("product", "w[i] - EQ_B_ZERO", "w[i] - EQ_A_ZERO"),
+    "the other zero point": Mutant("product", "b - EQ_B_ZERO", "b - EQ_A_ZERO"),
     "no barrier after the table": Mutant("lookup", "  __syncthreads();\n", "", InterpretedMachine),
     "the next channel's table": Mutant("channel_lookup", "i * 256", "(i ^ 1) * 256"),
     "padding counted": Mutant("pooling", "(last_row - first_row)", "EQ_KH"),

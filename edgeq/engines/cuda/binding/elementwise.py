@@ -15,6 +15,7 @@ from edgeq.engines.cuda.binding.nest import (
     extents,
     is_aligned,
     is_multiple,
+    is_run,
     padded_row,
     together,
     with_row,
@@ -64,8 +65,18 @@ class Streaming:
         return Choice(name, estimated, lambda: (self._launch(work),))
 
     @property
+    def _tail(self) -> int:
+        """Return the last elements of a run that fill no group: each has a thread."""
+        return 0 if self.gathers else self.nest.count % self.width
+
+    @property
+    def _groups(self) -> int:
+        count = self.nest.count
+        return -(-count // self.width) if self.gathers else count // self.width
+
+    @property
     def _threads(self) -> int:
-        return -(-self.nest.count // self.width)
+        return self._groups + self._tail
 
     def _bytes(self, operand: int) -> int:
         loops = zip(self.nest.sizes, self.nest.strides[operand], strict=True)
@@ -73,7 +84,11 @@ class Streaming:
 
     def _launch(self, work: Work) -> Launch:
         loops = self.nest if self.gathers else self.nest.in_groups(self.width)
-        own: dict[str, Constant] = {"WIDTH": self.width, "COUNT": self._threads}
+        own: dict[str, Constant] = {
+            "WIDTH": self.width,
+            "COUNT": self._groups,
+            "TAIL": self._tail,
+        }
         constants = own | loops.constants(*self.names) | dict(self.constants)
         pointers = [view.pointer for view in self.views]
         if self.table is not None:
@@ -234,7 +249,7 @@ def _streams(
         row = padded_row(y, operands, width)
         rows = [with_row(view, row) for view in views]
         nest = walk(rows)
-        if width == 1 or is_aligned(nest, views, width):
+        if width == 1 or is_aligned(nest, views, width) or is_run(nest, views, width):
             made = make(nest, width, row)
             if made is not None:
                 yield made

@@ -130,6 +130,17 @@ def is_aligned(nest: Nest, views: Sequence[View], width: int) -> bool:
     )
 
 
+def is_run(nest: Nest, views: Sequence[View], width: int) -> bool:
+    """Say whether all operands are dense runs (or one value) from aligned places on.
+
+    Then accesses of `width` reach all elements but the last few.
+    """
+    if len(nest.sizes) > 1 or nest.sizes[0] < width:
+        return False
+    steps = [(view, own[0]) for view, own in zip(views, nest.strides, strict=True)]
+    return all(step == 0 or (step == 1 and is_multiple(view, (), width)) for view, step in steps)
+
+
 def is_multiple(view: View, strides: Sequence[int], width: int) -> bool:
     """Say whether a view's start and steps of `strides` keep accesses of `width` aligned."""
     size = min(width * view.itemsize, VECTOR_BYTES)

@@ -11,19 +11,12 @@ EQ_DEV int scaled(int whole) {
 #endif
 }
 
+EQ_DEV int combined(int a, int b) { return scaled((a - EQ_A_ZERO_POINT) * (b - EQ_B_ZERO_POINT)); }
+
+#include "binary.cuh"
+
 EQ_KERNEL(EQ_THREADS, 1)
 void product(const i8* __restrict__ a, const i8* __restrict__ b, i8* __restrict__ y) {
-  constexpr int sizes[] = EQ_SIZES, y_strides[] = EQ_Y_STRIDES;
-  constexpr int a_strides[] = EQ_A_STRIDES, b_strides[] = EQ_B_STRIDES;
-  const int t = blockIdx.x * EQ_THREADS + threadIdx.x;
-  if (t >= EQ_COUNT) return;
-  int v[EQ_WIDTH], w[EQ_WIDTH];
-  eq_load_operand<EQ_A_SPREAD>(v, a + eq_offset(t, sizes, a_strides));
-  eq_load_operand<EQ_B_SPREAD>(w, b + eq_offset(t, sizes, b_strides));
-#pragma unroll
-  for (int i = 0; i < EQ_WIDTH; i++) {
-    v[i] = scaled((v[i] - EQ_A_ZERO_POINT) * (w[i] - EQ_B_ZERO_POINT));
-  }
-  eq_store(y + eq_offset(t, sizes, y_strides), v);
+  combine_all(a, b, y);
 }
 EQ_EXPORT(product)

@@ -1,20 +1,15 @@
 // ADD and SUB of int8 that broadcast, EQ_WIDTH neighbours a thread:
 // clamp(((a * A_FACTOR + b * B_FACTOR + BIAS) >> SHIFT) + ZERO_POINT), as XNNPACK's qs8-vadd.
 
+EQ_DEV int combined(int a, int b) {
+  const int total = a * EQ_A_FACTOR + b * EQ_B_FACTOR + EQ_BIAS;
+  return eq_clamp((total >> EQ_SHIFT) + EQ_ZERO_POINT, EQ_LOW, EQ_HIGH);
+}
+
+#include "binary.cuh"
+
 EQ_KERNEL(EQ_THREADS, 1)
 void sum(const i8* __restrict__ a, const i8* __restrict__ b, i8* __restrict__ y) {
-  constexpr int sizes[] = EQ_SIZES, y_strides[] = EQ_Y_STRIDES;
-  constexpr int a_strides[] = EQ_A_STRIDES, b_strides[] = EQ_B_STRIDES;
-  const int t = blockIdx.x * EQ_THREADS + threadIdx.x;
-  if (t >= EQ_COUNT) return;
-  int v[EQ_WIDTH], w[EQ_WIDTH];
-  eq_load_operand<EQ_A_SPREAD>(v, a + eq_offset(t, sizes, a_strides));
-  eq_load_operand<EQ_B_SPREAD>(w, b + eq_offset(t, sizes, b_strides));
-#pragma unroll
-  for (int i = 0; i < EQ_WIDTH; i++) {
-    const int total = v[i] * EQ_A_FACTOR + w[i] * EQ_B_FACTOR + EQ_BIAS;
-    v[i] = eq_clamp((total >> EQ_SHIFT) + EQ_ZERO_POINT, EQ_LOW, EQ_HIGH);
-  }
-  eq_store(y + eq_offset(t, sizes, y_strides), v);
+  combine_all(a, b, y);
 }
 EQ_EXPORT(sum)
