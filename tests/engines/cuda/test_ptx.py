@@ -304,6 +304,18 @@ def test_dynamic_shared_memory_has_the_launch_s_size():
         run(body, NUMBERS, 64, dynamic=128)
 
 
+def test_dynamic_shared_memory_lies_behind_static():
+    body = """EQ_DYNAMIC_SMEM(dynamic);
+  EQ_SMEM(fixed, 256);
+  ((int*)dynamic)[threadIdx.x] = x[threadIdx.x];
+  ((int*)fixed)[threadIdx.x] = 7;
+  __syncthreads();
+  y[threadIdx.x] = ((int*)dynamic)[63 - threadIdx.x] + ((int*)fixed)[threadIdx.x ^ 1];"""
+    expected = (NUMBERS[::-1] + 7).tolist()
+    for machine in MACHINES:
+        assert run(body, NUMBERS, 64, dynamic=256, machine=machine).tolist() == expected
+
+
 def test_what_is_not_understood_is_named():
     with pytest.raises(PtxFault, match="no entry point"):
         parse(".version 8.8\n.target sm_87\n")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-POINTER_BYTES = 8
+DYNAMIC_ALIGNMENT = 128  # EQ_DYNAMIC_SMEM's
 
 
 class PtxFault(AssertionError):
@@ -98,7 +98,16 @@ def parse(text: str) -> PtxKernel:
     start = text.index("{", entry.end()) + 1
     for statement in _statements(text[start : text.rindex("}")]):
         _read(kernel, statement)
+    _place_dynamic(kernel)
     return kernel
+
+
+def _place_dynamic(kernel: PtxKernel) -> None:
+    """Put what the launch sizes behind all that the kernel sizes itself."""
+    start = -(-kernel.shared_bytes // DYNAMIC_ALIGNMENT) * DYNAMIC_ALIGNMENT
+    for name, variable in kernel.shared.items():
+        if variable.size == 0:
+            kernel.shared[name] = Variable(name, start, 0)
 
 
 def _statements(text: str) -> Iterator[str]:
@@ -134,7 +143,7 @@ def _declare(kernel: PtxKernel, statement: str) -> None:
 
 
 def _declare_memory(kernel: PtxKernel, space: str, alignment: int, text: str) -> None:
-    found = re.match(r"\.[bsuf](\d+) (\w+)(?:\[(\d*)\])?", text)
+    found = re.match(r"\.[bsuf](\d+) ([\w$]+)(?:\[(\d*)\])?", text)
     if found is None:
         raise PtxFault(f"memory that is not understood: {text}")
     count = int(found[3] or 0) if "[" in text else 1
