@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.engines.cuda.binding.convolution import choices
+from edgeq.engines.cuda.binding.convolution import every
+from edgeq.engines.cuda.binding.convolution_problem import Problem
+from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.nodes import (
     Addition,
     Convolution,
@@ -135,7 +137,7 @@ def check(
     """Hold the choices whose names contain `only` to the reference; return their names."""
     made = make(case)
     return check_node(
-        choices,
+        every_choice,
         made.node,
         made.values,
         made.arrays,
@@ -146,6 +148,11 @@ def check(
         seeds=seeds,
         only=only,
     )
+
+
+def every_choice(node: Convolution, site: Site) -> tuple[Choice, ...]:
+    """Return what is offered, and what the estimate holds back."""
+    return tuple(every(Problem.of(node, site)))
 
 
 def _bytes(random: np.random.Generator, *shape: int) -> Array:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 
-from edgeq.engines.cuda.binding.convolution_direct import direct
+from edgeq.engines.cuda.binding.convolution_direct import NAIVE, direct
 from edgeq.engines.cuda.binding.convolution_lanes import lanes
 from edgeq.engines.cuda.binding.convolution_mma import tensor
 from edgeq.engines.cuda.binding.convolution_problem import Problem
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.nodes import Convolution, Dense
+
+ALIKE = 2  # choices with tiles of one shape that come before others
+OFFERED = 16
 
 
 def choices(node: Convolution, site: Site) -> tuple[Choice, ...]:
@@ -27,12 +32,25 @@ def as_convolution(node: Dense, site: Site) -> tuple[Choice, ...]:
 
 
 def ordered(problem: Problem) -> tuple[Choice, ...]:
-    """Return the ways to carry out a problem, best first by estimate."""
-    return tuple(sorted(_candidates(problem), key=lambda choice: choice.microseconds))
+    """Return good ways to carry out a problem: the best by estimate, then other shapes of tiles.
+
+    The tuner times the first few, which had better not be one tile with different pipelines.
+    """
+    best = sorted(every(problem), key=lambda choice: choice.microseconds)
+    seen = Counter[str]()
+    early: list[Choice] = []
+    late: list[Choice] = []
+    for choice in best:
+        shape = choice.name.partition(" w")[0].partition(" t")[0]
+        (early if seen[shape] < ALIKE else late).append(choice)
+        seen[shape] += 1
+    offered, others = (*early, *late)[:OFFERED], (*early, *late)[OFFERED:]
+    return (*offered, *(choice for choice in others if choice.name == NAIVE))
 
 
-def _candidates(problem: Problem) -> Iterator[Choice]:
+def every(problem: Problem) -> Iterator[Choice]:
+    """Yield every way to carry out a problem, in no order."""
     yield direct(problem)
     folded = problem.folded()
-    yield from tensor(folded)
-    yield from lanes(folded)
+    for product in chain(tensor(folded), lanes(folded)):
+        yield product.choice()

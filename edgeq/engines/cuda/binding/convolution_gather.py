@@ -49,11 +49,12 @@ class Gather:
     @property
     def table_bytes(self) -> int:
         """Return the shared memory of the groups' offsets."""
-        return GROUP_BYTES * (1 if self._is_pointwise else self.steps * self.step // self.unit)
+        return GROUP_BYTES * (self.steps * self.step // self.unit if self.has_table else 1)
 
     @property
-    def _is_pointwise(self) -> bool:
-        return self.problem.taps == 1 and not self.problem.is_padded
+    def has_table(self) -> bool:
+        """Say whether offsets come from a table: windows of one pixel inside x need none."""
+        return self.problem.taps > 1 or self.problem.is_padded
 
     def constants(self) -> dict[str, Constant]:
         """Return the macros of gather.cuh."""

@@ -10,7 +10,6 @@ import numpy as np
 from edgeq.engines.cuda.binding.convolution_gather import Gather
 from edgeq.engines.cuda.binding.convolution_problem import Problem
 from edgeq.engines.cuda.binding.convolution_tiled import Needs, TiledProduct
-from edgeq.engines.cuda.binding.site import Choice
 from edgeq.engines.cuda.launch import Constant
 from edgeq.engines.cuda.nodes import Int8s
 
@@ -40,16 +39,20 @@ class LaneTile:
         """Return what tells it from others."""
         return f"{self.bm}x{self.bn}x{self.bk} t{self.tm}x{self.tn} k{self.splits}"
 
-    @property
-    def needs(self) -> Needs:
+    def needs(self, gather: Gather) -> Needs:
         """Return what a block takes; a product's instruction is counted with the others."""
         rows, sums = self.bk // self.row_bytes, self.tm * self.tn
-        staged = (self.bm + self.bn) * self.bk / WORD / self.threads
+        words = (self.bm + self.bn) * self.bk / WORD / self.threads
+        copies = (self.bm / gather.unit + self.bn / 16) * self.bk / self.threads
+        is_dp4a = self.row_bytes == WORD
         return Needs(
-            unit="dp4a" if self.row_bytes == WORD else "float",
-            registers=40 + int(sums * (1 if self.row_bytes == WORD else 2)),
-            step_instructions=rows * (sums + (self.tm + self.tn) // 4) + 6 * staged,
-            end_instructions=100 + 10 * sums,
+            unit="dp4a" if is_dp4a else "float",
+            registers=42 + int(sums * (1.1 if is_dp4a else 2)),
+            step_instructions=10
+            + rows * (sums + (self.tm + self.tn) // 4)
+            + words * (1 if is_dp4a else 2 * WORD),
+            copies=copies,
+            sums=sums,
             stages=1,
         )
 
@@ -87,7 +90,7 @@ FP32_TILES = (
 SPLITS = (1, 2, 4, 8)
 
 
-def lanes(problem: Problem) -> Iterator[Choice]:
+def lanes(problem: Problem) -> Iterator[TiledProduct]:
     """Yield the tiles that fit."""
     has_dp4a = problem.site.target.has_dp4a
     template, tiles = ("conv_dp4a", DP4A_TILES) if has_dp4a else ("conv_fp32", FP32_TILES)
@@ -98,4 +101,4 @@ def lanes(problem: Problem) -> Iterator[Choice]:
         for splits in SPLITS:
             product = TiledProduct(problem, gather, replace(tile, splits=splits), template)
             if product.is_sound:
-                yield product.choice()
+                yield product

@@ -11,7 +11,6 @@ from edgeq.engines.cuda.binding.convolution_gather import Gather
 from edgeq.engines.cuda.binding.convolution_problem import Problem
 from edgeq.engines.cuda.binding.convolution_tiled import Needs, TiledProduct
 from edgeq.engines.cuda.binding.packing import round_up
-from edgeq.engines.cuda.binding.site import Choice
 from edgeq.engines.cuda.launch import Constant
 from edgeq.engines.cuda.nodes import Int8s
 from edgeq.engines.cuda.targets import Target
@@ -42,18 +41,19 @@ class MmaTile:
         """Return what tells it from others."""
         return f"{self.bm}x{self.bn}x{self.bk} w{self.wm}x{self.wn} s{self.stages} k{self.splits}"
 
-    @property
-    def needs(self) -> Needs:
-        """Return what a block takes; the counts are of SASS for sm_87 by NVRTC 12.9."""
-        fragments = (self.wm // 16 + self.wn // 16) * self.bk // 32
-        copies = (self.bm + self.bn) * self.bk // CHUNK / self.threads
-        products = self.wm // 16 * (self.wn // 8) * self.bk // 32
+    def needs(self, gather: Gather) -> Needs:
+        """Return what a block takes."""
+        parts = self.bk // 32
+        fragments = self.wm // 16 + self.wn // 16
+        products = self.wm // 16 * (self.wn // 8)
         sums = self.wm * self.wn / 32
+        narrow = 1 if self.template == "conv_mma" else 4
         return Needs(
             unit="tensor",
-            registers=int(40 + 1.3 * sums + 4 * fragments / (self.bk // 32)),
-            step_instructions=15 + products + fragments + 7 * copies,
-            end_instructions=150 + 10 * sums,
+            registers=int(32 + 1.1 * sums + 4 * fragments),
+            step_instructions=15 + parts * (narrow * products + fragments),
+            copies=(self.bm / gather.unit + self.bn / CHUNK) * self.bk / self.threads,
+            sums=sums,
             stages=self.stages - 1,
         )
 
@@ -103,35 +103,47 @@ def in_chunks(weights: Int8s, rows: int, step: int) -> Int8s:
     return np.ascontiguousarray(cut.transpose(0, 2, 1, 3, 4))
 
 
-WARPS = (  # bm, bn, wm, wn
+SHAPES = (  # bm, bn, wm, wn
+    (128, 256, 64, 64),
     (128, 128, 64, 64),
+    (64, 128, 32, 64),
     (128, 64, 64, 32),
     (64, 64, 32, 32),
+    (128, 32, 32, 32),
     (64, 32, 32, 16),
     (32, 64, 16, 32),
     (32, 32, 16, 16),
+    (128, 16, 32, 16),
+    (16, 128, 16, 32),
     (16, 64, 16, 16),
 )
+ASYNCHRONOUS = ((64, 3), (64, 6), (128, 4))  # bytes of K a step, stages
 SPLITS = (1, 2, 4, 8)
+DEEP = 4  # steps from which on the longer ones are tried
 
 
-def tensor(problem: Problem) -> Iterator[Choice]:
+def tensor(problem: Problem) -> Iterator[TiledProduct]:
     """Yield the tiles that fit."""
-    gather = Gather.of(problem, 64)
-    if gather is None:
-        return
-    for tile in _tiles(problem.site.target):
-        for splits in SPLITS:
-            product = TiledProduct(problem, gather, replace(tile, splits=splits), tile.template)
-            if product.is_sound:
-                yield product.choice()
+    target = problem.site.target
+    for step, stages in ASYNCHRONOUS if target.has_wide_mma else ((64, 2),):
+        gather = Gather.of(problem, step)
+        if gather is None or (step > 64 and gather.steps < DEEP):
+            continue
+        for shape in SHAPES:
+            tile = _tile(target, shape, step, stages)
+            if tile is None or (stages > 3 and gather.steps <= 3):
+                continue
+            for splits in SPLITS:
+                product = TiledProduct(problem, gather, replace(tile, splits=splits), tile.template)
+                if product.is_sound:
+                    yield product
 
 
-def _tiles(target: Target) -> Iterator[MmaTile]:
-    for bm, bn, wm, wn in WARPS:
-        if target.has_wide_mma:
-            yield MmaTile(bm, bn, wm, wn, "conv_mma", stages=3)
-        elif target.has_mma:
-            yield MmaTile(bm, bn, wm, wn, "conv_mma_8816", stages=2)
-        elif target.has_wmma:
-            yield WmmaTile(bm, bn, wm, wn, "conv_wmma", stages=2)
+def _tile(
+    target: Target, shape: tuple[int, int, int, int], step: int, stages: int
+) -> MmaTile | None:
+    if target.has_wide_mma:
+        return MmaTile(*shape, "conv_mma", stages, step)
+    if target.has_mma:
+        return MmaTile(*shape, "conv_mma_8816", stages, step)
+    return WmmaTile(*shape, "conv_wmma", stages, step) if target.has_wmma else None

@@ -9,8 +9,8 @@ from edgeq.engines.cuda.binding.convolution_gather import Gather
 from edgeq.engines.cuda.binding.convolution_problem import Problem
 from edgeq.engines.cuda.binding.packing import round_up
 from edgeq.engines.cuda.binding.site import Choice
-from edgeq.engines.cuda.boards import Unit
-from edgeq.engines.cuda.cost import Demand, estimate
+from edgeq.engines.cuda.boards import Unit, board_for
+from edgeq.engines.cuda.cost import FETCH_BYTES_A_CYCLE, Demand, estimate
 from edgeq.engines.cuda.launch import Constant, Launch
 from edgeq.engines.cuda.nodes import Int8s
 from edgeq.engines.cuda.occupancy import limits_of
@@ -19,15 +19,27 @@ STATIC_SHARED_BYTES = 48 * 1024  # more must be asked for at the launch
 INT_BYTES = 4
 LINE_INTS = 32  # of the cache
 
+# Instructions, counted in SASS for sm_87 by NVRTC 12.9.
+PROLOGUE = 120  # before the first product
+COPY = 7  # of bytes from a table's place, and PLAIN_COPY from the next place
+PLAIN_COPY = 3
+RESULT = 6  # of a sum that becomes a byte, stored; ADDED for the residual value, LOOK_UP in a table
+ADDED = 6
+LOOK_UP = 5
+L2_SHARE = 0.5  # of the cost model's latency: what steps along K wait for mostly lies in L2
+JOINING = 4  # times that a block waits for others when K is split
+TIE = 0.05
+
 
 @dataclass(frozen=True)
 class Needs:
-    """What the cost model asks of a block's tile."""
+    """What the cost model asks of a block's tile; instructions of a thread."""
 
     unit: Unit
     registers: int  # of a thread
-    step_instructions: float  # of a thread, beside tensor cores' products
-    end_instructions: float  # of a thread, for the epilogue
+    step_instructions: float  # beside tensor cores' products
+    copies: float  # from global memory, of one step
+    sums: float  # that go through the epilogue
     stages: int  # of K that are under way at once
 
 
@@ -50,8 +62,7 @@ class Tile(Protocol):
     def name(self) -> str:
         """Return what tells it from others."""
 
-    @property
-    def needs(self) -> Needs:
+    def needs(self, gather: Gather) -> Needs:
         """Return what a block takes of a multiprocessor."""
 
     def shared_bytes(self, gather: Gather) -> int:
@@ -103,27 +114,49 @@ class TiledProduct:
     @property
     def demand(self) -> Demand:
         """Return what the launch asks of a board."""
-        tile, needs, work = self.tile, self.tile.needs, self.problem.work
+        tile, needs, work = self.tile, self.tile.needs(self.gather), self.problem.work
         blocks = self.grid[0] * self.grid[1] * self.grid[2]
-        steps = self.split_steps
-        joined = 2 * INT_BYTES * tile.bm * tile.bn if tile.splits > 1 else 0
+        steps, is_split = self.split_steps, tile.splits > 1
+        copying = needs.copies * (COPY if self.gather.has_table else PLAIN_COPY)
+        ending = needs.sums * self._instructions_a_result
         return Demand(
             blocks=blocks,
             threads=tile.threads,
             moved_bytes=work.read_bytes + work.written_bytes,
-            fetched_bytes=blocks * (steps * (tile.bm + tile.bn) * tile.bk + joined),
+            fetched_bytes=blocks * self._block_bytes,
             products=blocks * steps * tile.bm * tile.bn * tile.bk,
             unit=needs.unit,
-            instructions=steps * needs.step_instructions + needs.end_instructions,
-            rounds=1 + steps / needs.stages / 4 + (3 if tile.splits > 1 else 0),
+            instructions=PROLOGUE + steps * (needs.step_instructions + copying) + ending,
+            rounds=1 + L2_SHARE * (steps / needs.stages + (JOINING if is_split else 0)),
             registers=needs.registers,
             shared_bytes=self.shared_bytes,
         )
 
+    @property
+    def _block_bytes(self) -> float:
+        """Return what a block fetches from L2: what windows share, they mostly find in L1."""
+        tile, steps = self.tile, self.split_steps
+        strides = self.problem.window.stride
+        shared = max(1.0, self.problem.taps / (strides[0] * strides[1]) / 2)
+        joined = 2 * INT_BYTES * tile.bm * tile.bn if tile.splits > 1 else 0
+        return steps * tile.bk * (tile.bm / shared + tile.bn) + joined
+
+    @property
+    def _instructions_a_result(self) -> float:
+        epilogue = self.problem.ending.epilogue
+        return (
+            RESULT
+            + ADDED * (epilogue.addition is not None)
+            + LOOK_UP * (epilogue.table is not None)
+        )
+
     def choice(self) -> Choice:
-        """Return it with its estimate."""
-        found = estimate(self.problem.site.target, self.demand)
-        return Choice(self.name, found.microseconds, self.bind)
+        """Return it with its estimate: of two bound by the same, less traffic goes first."""
+        target, demand = self.problem.site.target, self.demand
+        board = board_for(target)
+        fetching = demand.fetched_bytes / board.multiprocessors / FETCH_BYTES_A_CYCLE
+        tie = TIE * fetching / board.gigahertz / 1e3
+        return Choice(self.name, estimate(target, demand).microseconds + tie, self.bind)
 
     def bind(self) -> tuple[Launch, ...]:
         """Place the weights in the order in which blocks read them."""
