@@ -7,7 +7,7 @@ none was measured here. They put choices in order and say how far from the peak 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgeq.engines.cuda.targets import Target
@@ -108,10 +108,19 @@ BOARDS = (
 
 
 def board_for(target: Target) -> Board:
-    """Return the board to plan for where the device is not at hand."""
-    same = [board for board in BOARDS if board.target == target]
-    older = [board for board in BOARDS if board.target.sm <= target.sm]
-    return same[0] if same else max(older, key=lambda board: board.target.sm)
+    """Return the board to plan for: the nearest in size where the target says its own.
+
+    Otherwise, and among equals, the first of its architecture, or of the newest older one.
+    """
+    alike = [board for board in BOARDS if board.target == target]
+    if not alike:
+        older = [board for board in BOARDS if board.target.sm <= target.sm]
+        alike = [max(older, key=lambda board: board.target.sm)]
+    size = target.multiprocessors
+    if not size:
+        return alike[0]
+    nearest = min(alike, key=lambda board: abs(board.multiprocessors - size))
+    return replace(nearest, multiprocessors=size)
 
 
 def board_of_device(
@@ -123,7 +132,7 @@ def board_of_device(
     """
     gigabytes_per_s = 2e-6 * memory_khz * bus_bits / 8
     if not gigabytes_per_s:
-        alike = [board for board in BOARDS if board.target == target] or [board_for(target)]
-        nearest = min(alike, key=lambda board: abs(board.multiprocessors - multiprocessors))
-        gigabytes_per_s = nearest.gigabytes_per_s
+        gigabytes_per_s = board_for(
+            replace(target, multiprocessors=multiprocessors)
+        ).gigabytes_per_s
     return Board(name, target, multiprocessors, clock_khz * 1e-6, gigabytes_per_s)

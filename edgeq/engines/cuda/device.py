@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 from edgeq.engines.cuda.driver import INSTALL_HINT, Driver
@@ -47,10 +47,11 @@ def facts() -> DeviceFacts:
         device = cuda.Device(ORDINAL)
         major, minor = device.compute_capability()
         kinds, version = cuda.device_attribute, cuda.get_driver_version()
+        count = device.get_attribute(kinds.MULTIPROCESSOR_COUNT)
         return DeviceFacts(
             name=device.name(),
-            target=Target.parse(f"sm_{major}{minor}"),
-            multiprocessors=device.get_attribute(kinds.MULTIPROCESSOR_COUNT),
+            target=replace(Target.parse(f"sm_{major}{minor}"), multiprocessors=count),
+            multiprocessors=count,
             memory_bytes=device.total_memory(),
             is_integrated=bool(device.get_attribute(kinds.INTEGRATED)),
             driver=(version // 1000, version % 1000 // 10),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgeq.errors import EngineError
 
@@ -11,9 +11,13 @@ KNOWN = (53, 61, 62, 70, 72, 75, 80, 86, 87, 88, 89, 90, 100, 101, 103, 110, 120
 
 @dataclass(frozen=True)
 class Target:
-    """A GPU architecture, by its compute capability as in sm_87."""
+    """A GPU architecture, by its compute capability as in sm_87.
+
+    Kernels depend on nothing else. Where the GPU itself is at hand, estimates go by its size.
+    """
 
     sm: int
+    multiprocessors: int = field(default=0, compare=False)  # 0: not known
 
     @property
     def name(self) -> str:

@@ -46,6 +46,15 @@ def test_every_known_target_has_a_board_to_plan_for(sm):
     assert board.products_a_cycle(board.best_unit()) >= 128
 
 
+def test_a_target_that_says_its_size_is_planned_for_the_nearest_board():
+    agx = board_for(Target(87, multiprocessors=16))
+    assert (agx.name, agx.gigabytes_per_s) == ("Jetson AGX Orin", 204.8)
+    between = board_for(Target(87, multiprocessors=12))
+    assert (between.name, between.multiprocessors) == ("Jetson AGX Orin 32GB", 12)
+    assert board_for(Target(87)).name == board_for(Target(87, multiprocessors=8)).name
+    assert board_for(Target(88, multiprocessors=12)).multiprocessors == 12
+
+
 def test_what_multiplies_int8_fastest_goes_by_the_architecture():
     units = {name: BY_NAME[name].best_unit() for name in BY_NAME}
     assert units["Jetson Nano"] == units["Jetson TX2"] == "float"
@@ -61,7 +70,7 @@ def test_a_device_is_what_its_attributes_say():
 
 
 def test_without_a_memory_clock_the_nearest_known_board_s_bandwidth_is_taken():
-    assert board_of_device("Orin", ORIN, 15, 1_300_000, 0, 256).gigabytes_per_s == 204.8
+    assert board_of_device("Orin", ORIN, 16, 1_300_000, 0, 256).gigabytes_per_s == 204.8
     assert board_of_device("new", Target(88), 8, 1_000_000, 0, 0).gigabytes_per_s == 68
 
 

@@ -26,3 +26,8 @@ def test_int8_instructions_came_one_after_the_other():
     assert those_with("has_wmma") == {72, 75, 80, 87, 90, 110}
     assert those_with("has_mma") == {75, 80, 87, 90, 110}
     assert those_with("has_wide_mma") == {80, 87, 90, 110}
+
+
+def test_a_gpu_s_size_makes_no_other_target_of_it():
+    assert Target(87, multiprocessors=16) == Target(87)
+    assert {Target(87, multiprocessors=16), Target(87)} == {Target(87)}
