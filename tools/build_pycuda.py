@@ -14,6 +14,8 @@ is left out, and the linker is shown an empty libcuda.so.1. The wheel runs where
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -22,7 +24,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,13 +85,32 @@ def main() -> int:
     parser.add_argument("--site", action="store_true", help="install it into a folder, print that")
     parser.add_argument("--out", type=Path, default=ROOT / ".tools" / "pycuda", metavar="DIR")
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     try:
-        wheel = build(options.out, quick=options.quick)
-        print(install(wheel) if options.site else wheel)
+        with alone_in(options.out):
+            wheel = build(options.out, quick=options.quick)
+            print(install(wheel) if options.site else wheel)
     except BuildFailed as failure:
         print(f"build_pycuda: {failure}", file=sys.stderr)
         return 1
     return 0
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait for other processes that build: what the first one made is there for all."""
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Wait for another build into the same folder: what it made serves both."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def build(out: Path, *, quick: bool) -> Path:
@@ -99,7 +120,6 @@ def build(out: Path, *, quick: bool) -> Path:
         return found[0]
     if missing := [name for name in NEEDS if shutil.which(name) is None]:
         raise BuildFailed(f"needs {' and '.join(missing)}; install g++")
-    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="build.", dir=out) as folder:
         wheel = _build_in(Path(folder), quick)
         kept.mkdir(exist_ok=True)
