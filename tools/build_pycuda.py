@@ -104,15 +104,6 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Wait for another build into the same folder: what it made serves both."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def build(out: Path, *, quick: bool) -> Path:
     """Return the wheel for this Python, built if it is not there yet."""
     kept = out / _key(quick)
