@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from edgeq.engines.cuda.edges import reads
 from edgeq.engines.cuda.lowering.table import LoweredOp, Lowering
-from edgeq.engines.cuda.nodes import Epilogue, Node, Program
+from edgeq.engines.cuda.nodes import Node, Program
 from edgeq.engines.cuda.program_check import check_program
 
 REFERENCES = ("x", "a", "b", "y")
@@ -45,10 +46,8 @@ def assemble(
 
 
 def renumbered(node: Node, new: dict[int, int]) -> Node:
-    """Return the node with other values."""
-    changed = {name: new[getattr(node, name)] for name in REFERENCES if hasattr(node, name)}
-    epilogue = getattr(node, "epilogue", None)
-    if isinstance(epilogue, Epilogue) and epilogue.other is not None:
-        other = dataclasses.replace(epilogue, other=new[epilogue.other])
-        return dataclasses.replace(node, **changed, epilogue=other)  # type: ignore[arg-type]
-    return dataclasses.replace(node, **changed)  # type: ignore[arg-type]
+    """Return a node as it was lowered, nothing fused into it yet, with other values."""
+    changed: dict[str, Any] = {
+        name: new[getattr(node, name)] for name in REFERENCES if hasattr(node, name)
+    }
+    return dataclasses.replace(node, **changed)
