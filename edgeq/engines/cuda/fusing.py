@@ -25,7 +25,7 @@ from edgeq.engines.cuda.nodes import (
     TransposedConvolution,
     Window,
 )
-from edgeq.engines.cuda.tabulating import tabulate
+from edgeq.engines.cuda.tabulating import tabulate, tabulate_floats
 
 Accumulating = (Convolution, Depthwise, Dense, TransposedConvolution)
 Windowed = (Convolution, Depthwise)
@@ -34,7 +34,7 @@ Step = Callable[[Program, int], Program | None]  # one rewrite at a node, or Non
 
 def fuse(program: Program, check: Callable[[Program], None]) -> Program:
     """Apply every pass until nothing changes; `check` is called with the result of each."""
-    for step in (fold_padding, tabulate, merge_tables, fuse_addition, fuse_table):
+    for step in STEPS:
         program = _exhaust(program, step)
         check(program)
     return drop_unread(program)
@@ -153,6 +153,16 @@ def _composed(
     second: np.ndarray[tuple[int, ...], np.dtype[np.int8]],
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
     return second[first.astype(np.int32) + 128]
+
+
+STEPS: tuple[Step, ...] = (
+    fold_padding,
+    tabulate,
+    merge_tables,
+    fuse_addition,
+    fuse_table,
+    tabulate_floats,
+)
 
 
 def drop_unread(program: Program) -> Program:

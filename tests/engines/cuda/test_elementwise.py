@@ -169,6 +169,15 @@ def test_lookup(placement: str) -> None:
                    placement=placement)  # fmt: skip
 
 
+@pytest.mark.parametrize("placement", ["dense", "pitch16", "slice_odd"])
+@pytest.mark.parametrize("datatype", ["int8", "uint8"])
+def test_a_table_of_floats(placement: str, datatype: str) -> None:
+    x = int8(1, 3, 5, 20).view(datatype)
+    table = RANDOM.normal(size=256).astype(np.float32)
+    check_node(lookup_choices, Lookup(0, 1, table), values(x.shape, x.shape, datatype, "float32"),
+               {0: x}, ORIN, placements={0: PLACEMENTS[placement], 1: DENSE})  # fmt: skip
+
+
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("channels", [3, 16])
 def test_channel_lookup(placement: str, channels: int) -> None:

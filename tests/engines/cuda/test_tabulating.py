@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from edgeq.engines.cuda.fusing import fuse
-from edgeq.engines.cuda.nodes import Convolution, Lookup, Node, Product, Program, Sum
+from edgeq.engines.cuda.nodes import (
+    Convolution,
+    Dequantize,
+    Extremum,
+    Lookup,
+    Node,
+    Product,
+    Program,
+    Sum,
+)
 from edgeq.engines.cuda.reference import evaluate
 from edgeq.engines.cuda.tabulating import tabulate
 from tests.engines.cuda.programs import Builder
@@ -76,3 +85,38 @@ def test_broadcasts_are_left_alone() -> None:
     builder.nodes.append(Product(wide, x, y, 4, -11, 0.0123, 3, -120, 110))
     program = builder.finish(y)
     assert tabulate(program, 0) is None
+
+
+def test_the_larger_of_a_value_and_its_part_is_a_table() -> None:
+    builder = Builder()
+    x = builder.input(2, 3)
+    y = builder.value(2, 3)
+    builder.nodes.append(Extremum("maximum", builder.lookup(x), x, y))
+    assert kinds(fused(builder, y)) == [Lookup]
+
+
+def dequantized(builder: Builder, x: int) -> int:
+    y = builder.value(*builder.values[x].shape, datatype="float32")
+    builder.nodes.append(Dequantize(x, y, 0.037, 9))
+    return y
+
+
+def test_a_table_that_is_only_dequantized_holds_floats() -> None:
+    builder = Builder()
+    looked_up = builder.lookup(builder.input(2, 3))
+    (node,) = fused(builder, dequantized(builder, looked_up))
+    assert isinstance(node, Lookup)
+    assert node.table.dtype == np.float32
+
+
+def test_a_table_that_a_convolution_can_take_goes_there_first() -> None:
+    builder = Builder()
+    main = builder.lookup(builder.convolution(builder.input(1, 4, 4, 4), 4))
+    assert kinds(fused(builder, dequantized(builder, main))) == [Convolution, Dequantize]
+
+
+def test_a_table_that_is_an_output_too_stays_int8() -> None:
+    builder = Builder()
+    looked_up = builder.lookup(builder.input(2, 3))
+    nodes = fused(builder, dequantized(builder, looked_up), looked_up)
+    assert kinds(nodes) == [Lookup, Dequantize]

@@ -39,6 +39,7 @@ FLOAT_WIDTHS = (4, 1)  # a word of int8 and 16 bytes of float32
 BEST = 2  # how many widths are worth timing
 
 Views = Sequence[View]
+Place = Callable[[], Pointer]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Streaming:
     width: int
     instructions: float  # for each element
     constants: Mapping[str, Constant]
-    table: Callable[[], Pointer] | None = None  # places it; its pointer is the last but one
+    table: Place | None = None  # places it; its pointer is the last but one
     gathers: bool = False  # the result is one dense run, the operand is read one by one
 
     def choice(self, site: Site) -> Choice:
@@ -125,20 +126,28 @@ def quantize_choices(node: Quantize, site: Site) -> tuple[Choice, ...]:
 
 
 def dequantize_choices(node: Dequantize, site: Site) -> tuple[Choice, ...]:
-    """Return the way to carry out Dequantize: as wide as y allows."""
-    views = x, y = site.view(node.x), site.view(node.y)
-    nest, widest = together(extents(x), extents(y)), FLOAT_WIDTHS[0]
-    is_whole = is_aligned(nest, views, widest)
-    gathers = not is_whole and y.is_dense and is_multiple(y, (), widest)
+    """Return the way to carry out Dequantize."""
+    x = site.view(node.x)
     constants: dict[str, Constant] = {
         "BYTE": "u8" if site.value(node.x).datatype == "uint8" else "i8",
         "SCALE": float(np.float32(node.scale)),
         "ZERO_POINT": node.zero_point,
-        "GATHERS": int(gathers),
-        "ELEMENTS": nest.count,
+        "TABLE": 0,
     }
+    return _to_floats((x, site.view(node.y)), site, constants, lambda: x.pointer)
+
+
+def _to_floats(
+    views: tuple[View, View], site: Site, constants: Mapping[str, Constant], table: Place
+) -> tuple[Choice, ...]:
+    """Return the kernel that writes float32 of bytes: as wide as y allows."""
+    x, y = views
+    nest, widest = together(extents(x), extents(y)), FLOAT_WIDTHS[0]
+    is_whole = is_aligned(nest, views, widest)
+    gathers = not is_whole and y.is_dense and is_multiple(y, (), widest)
     width, instructions = widest if is_whole or gathers else 1, 10 if gathers else 4
-    kernel = Streaming("dequantize", ("X", "Y"), views, nest, width, instructions, constants,
+    own = {**constants, "GATHERS": int(gathers), "ELEMENTS": nest.count}
+    kernel = Streaming("dequantize", ("X", "Y"), views, nest, width, instructions, own, table,
                        gathers=gathers)  # fmt: skip
     return (kernel.choice(site),)
 
@@ -202,16 +211,21 @@ def _binary(
 
 
 def lookup_choices(node: Lookup, site: Site) -> tuple[Choice, ...]:
-    """Return ways to carry out Lookup."""
+    """Return ways to carry out Lookup, to bytes or to float32."""
     views = site.view(node.x), site.view(node.y)
     table = node.table
     if site.value(node.x).datatype == "int8":
         table = np.roll(table, 128)  # entry i: of the int8 that has the bits of i
 
+    def place() -> Pointer:
+        return site.constant(table)
+
     def streaming(nest: Nest, width: int, _: int) -> Streaming:
-        place = lambda: site.constant(table.view(np.uint8))  # noqa: E731
         return Streaming("lookup", ("X", "Y"), views, nest, width, 4, {}, place)
 
+    if site.value(node.y).datatype == "float32":
+        unused: dict[str, Constant] = {"SCALE": 1.0, "ZERO_POINT": 0}
+        return _to_floats(views, site, {"BYTE": "u8", "TABLE": 1, **unused}, place)
     return _best(site, _streams(views, _walk, streaming))
 
 
