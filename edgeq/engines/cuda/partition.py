@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from edgeq.engines.cuda import graph as graphs
 from edgeq.engines.cuda.graph import Graph, Op
 from edgeq.engines.cuda.lowering.assemble import assemble
+from edgeq.engines.cuda.lowering.confirm import confirm
 from edgeq.engines.cuda.lowering.table import LoweredOp, Lowering, lower
 from edgeq.engines.cuda.nodes import Convolution, Dense, Depthwise, Node, Program, Reshape
 from edgeq.tflite.model import Model
@@ -71,14 +72,21 @@ class Partition:
         return len(self.parts) == 1 and isinstance(self.parts[0], GpuPart)
 
 
-def partition(model: Model) -> Partition:
+def partition(model: Model, *, confirmed: bool = False) -> Partition:
     """Cut an INT8 model into parts; tensors between them keep the model's unique names.
+
+    Args:
+        model: any INT8 model that the CPU engine runs.
+        confirmed: hold every op to this box's CPU engine first, which takes about as long as one
+            inference by numpy.
 
     Raises:
         EngineError: an extent other than the batch is free.
     """
     graph = graphs.read(model)
     lowering = lower(model, graph)
+    if confirmed:
+        lowering = confirm(model, graph, lowering)
     sides = _Sides(graph, lowering)
     sides.move_small_pieces()
     parts = tuple(_part(model, lowering, sides, p) for p in range(len(sides.parts)))

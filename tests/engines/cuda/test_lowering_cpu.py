@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import platform
 from typing import Any
@@ -9,15 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.engines.cuda.graph import Op
+from edgeq.engines.cuda.graph import Op, read
 from edgeq.engines.cuda.lowering import elementwise, probe, reductions
+from edgeq.engines.cuda.lowering.confirm import confirm
 from edgeq.engines.cuda.lowering.draft import Draft
 from edgeq.engines.cuda.lowering.probe import Trial
+from edgeq.engines.cuda.lowering.table import lower
 from edgeq.engines.cuda.nodes import Product
 from edgeq.engines.cuda.partition import partition
 from edgeq.tflite.model import Model
 from tests.engines.cuda.int8_models import Grid, Int8Model
 from tests.engines.cuda.lowered import whole_program
+from tests.engines.cuda.odd_models import ODD, Odd
 from tests.tiny import Array
 
 GRIDS = Grid(0.5, 3), Grid(0.25, -9), Grid(0.5, 5)  # halves: the roundings differ
@@ -94,3 +98,23 @@ def test_exponentials_are_those_of_c() -> None:
     nearest = np.exp(steps.astype(np.float64)).astype(np.float32)
     assert found.dtype == np.float32
     assert np.abs(found.view(np.int32) - nearest.view(np.int32)).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["CONV_2D", "MEAN", "SOFTMAX", "RESIZE_BILINEAR", "QUANTIZE",
+                                  "QUANTIZE-unsigned", "DEQUANTIZE", "TANH"])  # fmt: skip
+def test_an_op_that_this_cpu_computes_alike_is_confirmed(name: str) -> None:
+    assert partition(ODD[name](Odd(3)), confirmed=True).is_whole
+
+
+@pytest.mark.parametrize(("name", "field", "value"), [("MEAN", "offset", 3.5),
+                                                      ("SOFTMAX", "scale", 0.02)])  # fmt: skip
+def test_an_op_that_differs_on_this_cpu_is_given_back(name: str, field: str, value: float) -> None:
+    model = ODD[name](Odd(3))
+    graph = read(model)
+    lowering = lower(model, graph)
+    (own,) = lowering.ops
+    wrong = dataclasses.replace(own.nodes[0], **{field: value})
+    tampered = dataclasses.replace(own, nodes=(wrong,))
+    (found,) = confirm(model, graph, dataclasses.replace(lowering, ops=(tampered,))).ops
+    assert found.nodes == ()
+    assert found.reason.startswith(f"{name} is computed otherwise by this CPU, in ")
