@@ -35,8 +35,11 @@ class Dependent(Protocol):
     def close(self) -> None:
         """Free everything, on the GPU's thread."""
 
+    def destroy_graphs(self) -> None:
+        """Destroy what outlives a lost context; the driver may refuse."""
+
     def abandon(self) -> None:
-        """Forget everything: the context took it along, and none of it may be touched."""
+        """Forget everything else: the context took it along, and none of it may be touched."""
 
 
 @functools.cache
@@ -77,18 +80,24 @@ class Gpu:
             for dependent in list(self._dependents):
                 dependent.close()
         self._leave()
-        self._abandon_all()
 
     def _leave(self) -> None:
-        """Let go of the context; this thread must not end while pycuda has one pushed on it.
+        """Let go of the context and of what is left in it.
 
-        The driver's stack first, for a lost context may refuse: pycuda's detach never does. It
-        takes the context off its own stack, and would leave a primary one on the driver's.
+        This thread must not end while pycuda has one pushed on it. The driver's stack comes first,
+        for a lost context may refuse: pycuda's detach never does. It takes the context off its own
+        stack, and would leave a primary one on the driver's.
         """
+        dependents, self._dependents = self._dependents, []
+        for dependent in dependents:
+            dependent.destroy_graphs()
         self._driver.pop_context()
         if self._context is not None:
             self._context.detach()
             self._context = None
+        # Only now, in a dead context, does pycuda let go of its objects without a word.
+        for dependent in dependents:
+            dependent.abandon()
 
     def renew(self) -> None:
         """Make the context anew after a sticky error; whatever lived in it is gone.
@@ -97,19 +106,12 @@ class Gpu:
             DeviceError: the GPU cannot be used by this process any more.
         """
         self._leave()
-        self._abandon_all()
         self.generation += 1
         try:
             self._driver.reset(ORDINAL)  # for another library may hold it, broken as it is
         finally:
             self._enter()
         self.lost_by = None
-
-    def _abandon_all(self) -> None:
-        """Drop what lives in the context; pycuda takes that without a word once it let go of it."""
-        dependents, self._dependents = self._dependents, []
-        for dependent in dependents:
-            dependent.abandon()
 
     def adopt(self, dependent: Dependent) -> None:
         """Close `dependent` when the context ends, if it is still open."""

@@ -279,14 +279,14 @@ DRIVER cuGraphLaunch(Graph* executable, void* handle) {
   return SUCCESS;
 }
 DRIVER cuGraphExecDestroy(Graph* executable) {
-  ENTER_CONTEXT
+  ENTER  // no context's, by cuda.h: a lost one does not take it along
   if (!executables.erase(executable)) return INVALID_HANDLE;
   delete executable;
   counter(EXECUTABLE_GRAPHS)--;
   return SUCCESS;
 }
 DRIVER cuGraphDestroy(Graph* graph) {
-  ENTER_CONTEXT
+  ENTER  // no context's, by cuda.h: a lost one does not take it along
   if (!graphs.erase(graph)) return INVALID_HANDLE;
   delete graph;
   counter(GRAPHS)--;
