@@ -31,6 +31,7 @@ KERNEL_OPTIONS = (
     "-ffp-contract=off",  # no multiply-add where the kernel says multiply, then add
     "-fwrapv",  # int32 wraps around, as on the device
     "-fno-strict-aliasing",
+    "-fsigned-char",  # as NVRTC has it, on every host
     "-fno-gnu-unique",
     f"-fsanitize={CHECKED}",
     "-fno-sanitize-recover=all",
