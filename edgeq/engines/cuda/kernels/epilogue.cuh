@@ -101,8 +101,8 @@ EQ_DEV void eq_store_result(i8* __restrict__ y, int m, int c, int acc, const int
 }
 
 // EQ_VECTOR channels of the residual addition's other value, and what becomes of as many results.
-#define EQ_WORDS ((EQ_VECTOR + 3) / 4)
-EQ_DEV void eq_load_others(u32 (&others)[EQ_WORDS], const i8* __restrict__ from) {
+#define EQ_VECTOR_WORDS ((EQ_VECTOR + 3) / 4)
+EQ_DEV void eq_load_others(u32 (&others)[EQ_VECTOR_WORDS], const i8* __restrict__ from) {
 #if EQ_VECTOR >= 4
   eq_load_words(others, from);
 #else
@@ -110,12 +110,13 @@ EQ_DEV void eq_load_others(u32 (&others)[EQ_WORDS], const i8* __restrict__ from)
   if (EQ_VECTOR == 2) others[0] |= (u8)eq_ldg_i8(from + 1) << 8;
 #endif
 }
-EQ_DEV void eq_finish_vector(i8* __restrict__ y, const void* results, const u32 (&others)[EQ_WORDS],
+EQ_DEV void eq_finish_vector(i8* __restrict__ y, const void* results,
+                             const u32 (&others)[EQ_VECTOR_WORDS],
                              const i8* __restrict__ table) {
 #if EQ_VECTOR >= 4
-  u32 words[EQ_WORDS];
+  u32 words[EQ_VECTOR_WORDS];
 #pragma unroll
-  for (int i = 0; i < EQ_WORDS; i++) {
+  for (int i = 0; i < EQ_VECTOR_WORDS; i++) {
     words[i] = ((const u32*)results)[i];
     if (EQ_ADD || EQ_TABLE) words[i] = eq_finish4(words[i], others[i], table);
   }

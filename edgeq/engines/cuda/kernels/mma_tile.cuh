@@ -127,7 +127,7 @@ EQ_DEV bool eq_store_at(int i, int& result, int& m, int& c) {
 EQ_DEV void eq_store_tile(i8* __restrict__ y, char* results, const eq_Sums& sums,
                           const float* scales, const i8* __restrict__ other,
                           const i8* __restrict__ table) {
-  u32 ahead[EQ_ARE_OTHERS_AHEAD ? EQ_STORES : 1][EQ_WORDS] = {};
+  u32 ahead[EQ_ARE_OTHERS_AHEAD ? EQ_STORES : 1][EQ_VECTOR_WORDS] = {};
   int at, m, c;
 #if EQ_ARE_OTHERS_AHEAD
 #pragma unroll
@@ -138,7 +138,7 @@ EQ_DEV void eq_store_tile(i8* __restrict__ y, char* results, const eq_Sums& sums
   __syncthreads();
 #pragma unroll 4
   for (int i = 0; i < EQ_STORES; i++) {
-    u32(&others)[EQ_WORDS] = ahead[EQ_ARE_OTHERS_AHEAD ? i : 0];
+    u32(&others)[EQ_VECTOR_WORDS] = ahead[EQ_ARE_OTHERS_AHEAD ? i : 0];
     if (!eq_store_at(i, at, m, c)) continue;
     if (EQ_ADD && !EQ_ARE_OTHERS_AHEAD) eq_load_others(others, other + m * EQ_OTHER_PITCH + c);
     eq_finish_vector(y + m * EQ_Y_PITCH + c, results + at, others, table);
