@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from edgeq.engines.cuda.launch import Launch, Pointer, Space
+from edgeq.engines.cuda.occupancy import limits_of
 from edgeq.engines.cuda.render import render
 from edgeq.engines.cuda.targets import Target
 from tests.engines.cuda.compilers import real_compiler
@@ -26,6 +27,9 @@ from tests.engines.cuda.ptx.memory import GLOBAL_BASE, GlobalMemory
 from tests.engines.cuda.ptx.parser import PtxFault, PtxKernel, parse
 from tests.engines.cuda.spaces import Bytes, Contents, MachineFault, Region, lay_out
 
+MOST_THREADS = 1024
+MOST_BLOCKS = (2**31 - 1, 65535, 65535)
+STATIC_SHARED_BYTES = 48 << 10  # ptxas refuses more
 GAP = 4096  # bytes between interpreted regions
 
 Edit = Callable[[str], str]
@@ -46,6 +50,23 @@ class Machine(Protocol):
     def close(self) -> None: ...
 
 
+def check_limits(launch: Launch, target: Target, static_bytes: int = 0) -> None:
+    """Refuse what the driver would: too many threads or blocks, too much shared memory."""
+    shared = static_bytes + launch.kernel.dynamic_shared_bytes
+    most = limits_of(target).block_shared_bytes
+    if shared > most:
+        raise MachineFault(
+            f"{launch.label} takes {shared} bytes of shared memory; {target.name} has {most}"
+        )
+    if static_bytes > STATIC_SHARED_BYTES:
+        raise MachineFault(f"{launch.label} has {static_bytes} bytes of static shared memory")
+    if not 0 < launch.kernel.threads <= MOST_THREADS:
+        raise MachineFault(f"{launch.label} has blocks of {launch.kernel.threads} threads")
+    for size, limit in zip(launch.grid, MOST_BLOCKS, strict=True):
+        if not 0 < size <= limit:
+            raise MachineFault(f"{launch.label} has a grid of {launch.grid} blocks")
+
+
 class EmulatedMachine:
     """Kernels compiled by g++, run in a child process.
 
@@ -56,7 +77,7 @@ class EmulatedMachine:
     def __init__(
         self, contents: Contents, target: Target, seed: int = 0, edit: Edit = unchanged
     ) -> None:
-        del target  # the emulator has what any target has
+        self.target = target
         self.seed = seed
         self._edit = edit
         self._emulator: Emulator = emulator()
@@ -72,6 +93,7 @@ class EmulatedMachine:
         return self._memory.regions[space, index].contents
 
     def launch(self, launch: Launch) -> None:
+        check_limits(launch, self.target)
         source = self._edit(render(launch.kernel))
         library = self._emulator.library(source)
         given = [self._address(pointer) for pointer in launch.pointers]
@@ -138,6 +160,7 @@ class InterpretedMachine:
 
     def launch(self, launch: Launch) -> None:
         kernel = ptx_of(self._edit(render(launch.kernel)), self.target)
+        check_limits(launch, self.target, kernel.shared_bytes)
         given = tuple(
             GLOBAL_BASE + self._addresses[pointer.space, pointer.index] + pointer.offset
             for pointer in launch.pointers

@@ -271,6 +271,23 @@ def test_dynamic_shared_memory_has_the_launch_s_size():
         run(body, NUMBERS, 64, dynamic=128)
 
 
+@pytest.mark.parametrize(
+    ("threads", "dynamic", "grid", "message"),
+    [
+        (64, 168 << 10, (1, 1, 1), "takes 172032 bytes of shared memory; sm_87 has 166912"),
+        (1056, 0, (1, 1, 1), "blocks of 1056 threads"),
+        (64, 0, (1, 65536, 1), "grid of"),
+    ],
+)
+def test_what_the_target_s_driver_would_refuse_is_a_fault(threads, dynamic, grid, message):
+    kernel = Kernel("lookup", (), threads, dynamic)
+    with (
+        machine_of("y[0] = 0;", NUMBERS, 64) as machine,
+        pytest.raises(MachineFault, match=message),
+    ):
+        machine.launch(Launch(kernel, grid, (INPUT, OUTPUT), "probe"))
+
+
 def test_the_emulator_lives_on_after_a_fault():
     with pytest.raises(EmulatorFault):
         run("*(int*)0 = 1;", NUMBERS, 64)
