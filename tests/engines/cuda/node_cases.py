@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from edgeq.engines.cuda.nodes import Addition, Epilogue, Pair, Requantization, Value, Window
+from tests.engines.cuda.harness import MakeMachine
+from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine
 
 ADDITION = Addition(2**19, -(2**18), 2**19, 20, 3, -128, 120)
 
@@ -60,3 +66,29 @@ def seen(extent: int, side: int, window: Window) -> int:
     padded = extent + window.before[side] + window.after[side]
     reach = (window.size[side] - 1) * window.dilation[side]
     return (padded - reach - 1) // window.stride[side] + 1
+
+
+@dataclass
+class Fault:
+    """Puts a fault into every kernel's source: `old` becomes `new`."""
+
+    old: str
+    new: str
+    cuts: int = 0
+
+    def __call__(self, source: str) -> str:
+        self.cuts += source.count(self.old)
+        return source.replace(self.old, self.new)
+
+
+def assert_caught(
+    check: Callable[[MakeMachine], object],
+    old: str,
+    new: str,
+    machine: type[EmulatedMachine | InterpretedMachine] = EmulatedMachine,
+) -> None:
+    """Assert that a check fails with a machine whose kernels have the fault."""
+    fault = Fault(old, new)
+    with pytest.raises(AssertionError):
+        check(partial(machine, edit=fault))
+    assert fault.cuts, "nothing was changed"

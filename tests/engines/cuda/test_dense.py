@@ -9,8 +9,16 @@ from edgeq.engines.cuda.binding.dense import choices
 from edgeq.engines.cuda.nodes import Dense
 from edgeq.engines.cuda.targets import Target
 from edgeq.errors import EngineError
-from tests.engines.cuda.harness import PITCH_16, PLACEMENTS, Placement, TestSite, check_node
-from tests.engines.cuda.node_cases import epilogue, int8s, values
+from tests.engines.cuda.harness import (
+    PITCH_16,
+    PLACEMENTS,
+    MakeMachine,
+    Placement,
+    TestSite,
+    check_node,
+)
+from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine
+from tests.engines.cuda.node_cases import assert_caught, epilogue, int8s, values
 
 ORIN = Target(87)
 
@@ -30,6 +38,7 @@ def check(
     placement: Placement | str = "dense",
     target: Target = ORIN,
     only: str = "",
+    machine: MakeMachine = EmulatedMachine,
 ) -> tuple[str, ...]:
     rows = x[0]
     node = dense(outputs, int(np.prod(x)) // rows, other=other)
@@ -37,7 +46,14 @@ def check(
     random = np.random.default_rng(3)
     arrays = {0: int8s(random, *x), 2: int8s(random, *y)}
     return check_node(
-        choices, node, values(x, y, y), arrays, target, placement=placement, only=only
+        choices,
+        node,
+        values(x, y, y),
+        arrays,
+        target,
+        placement=placement,
+        only=only,
+        machine=machine,
     )
 
 
@@ -90,3 +106,24 @@ def test_few_outputs_are_shared_by_more_threads():
 
     assert best(4) == "dense_gemv 128x1"
     assert best(4096) != best(4)
+
+
+@pytest.mark.parametrize("only", ["dense_gemv 8x2", "dense_gemv 128x1", "dense_direct"])
+def test_ptx_does_the_same(only: str):
+    check((2, 70), 5, only=only, machine=InterpretedMachine)
+
+
+FAULTS = {
+    "no barrier": ("  __syncthreads();\n  if (part < 32)", "  if (part < 32)"),
+    "half of the lanes": ("mask = EQ_LANES / 2", "mask = EQ_LANES / 4"),
+    "a warp left out": ("w < EQ_WARPS", "w < EQ_WARPS - 1"),
+    "an output too many": ("c < EQ_O", "c <= EQ_O"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_caught(fault: str):
+    def faulty(machine: MakeMachine) -> object:
+        return check((1, 2040), 5, only="dense_gemv 128x2", machine=machine)
+
+    assert_caught(faulty, *FAULTS[fault])

@@ -8,8 +8,9 @@ import pytest
 from edgeq.engines.cuda.binding.depthwise import choices
 from edgeq.engines.cuda.nodes import Depthwise, Pair
 from edgeq.engines.cuda.targets import Target
-from tests.engines.cuda.harness import PLACEMENTS, Placement, TestSite, check_node
-from tests.engines.cuda.node_cases import epilogue, int8s, seen, values, window
+from tests.engines.cuda.harness import PLACEMENTS, MakeMachine, Placement, TestSite, check_node
+from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine
+from tests.engines.cuda.node_cases import assert_caught, epilogue, int8s, seen, values, window
 
 ORIN, NANO = Target(87), Target(53)
 
@@ -28,6 +29,7 @@ def check(
     other: bool = False,
     placement: Placement | str = "dense",
     only: str = "",
+    machine: MakeMachine = EmulatedMachine,
 ) -> tuple[str, ...]:
     random = np.random.default_rng(5)
     slides = window(size, stride, dilation, before, after)
@@ -37,7 +39,14 @@ def check(
     node = Depthwise(0, 1, int8s(random, *size, channels), slides, zero_point, ending)
     arrays = {0: int8s(random, *x), 2: int8s(random, *y)}
     return check_node(
-        choices, node, values(x, y, y), arrays, target, placement=placement, only=only
+        choices,
+        node,
+        values(x, y, y),
+        arrays,
+        target,
+        placement=placement,
+        only=only,
+        machine=machine,
     )
 
 
@@ -101,3 +110,27 @@ def test_larger_tiles_are_offered_first_for_larger_images():
 
     assert best(112) == "depthwise_tiled 2x4"
     assert best(4) != best(112)
+
+
+@pytest.mark.parametrize("only", ["2x2", "depthwise_direct"])
+@pytest.mark.parametrize("target", [ORIN, NANO], ids=["dp4a", "float32"])
+def test_ptx_does_the_same(target: Target, only: str):
+    check((1, 5, 6, 4), (3, 3), target=target, only=only, machine=InterpretedMachine)
+
+
+FAULTS = {
+    "bytes exchanged": ("0x5140", "0x5041"),
+    "taps shifted too little": ("<< (8 * shift)", "<< (4 * shift)"),
+    "zero where x's zero point belongs": ("(u32)eq_splat4(EQ_ZERO_POINT)", "0u"),
+    "a column too many": ("w < EQ_Y_W", "w <= EQ_Y_W"),
+    "a row of taps left out": ("i >= EQ_KH", "i >= EQ_KH - 1"),
+    "a group of columns one off": ("columns[g * EQ_GROUP_STEP + 1]", "columns[g * EQ_GROUP_STEP]"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_caught(fault: str):
+    def faulty(machine: MakeMachine) -> object:
+        return check((1, 5, 6, 4), (3, 3), only="depthwise_tiled 1x4", machine=machine)
+
+    assert_caught(faulty, *FAULTS[fault])

@@ -8,8 +8,9 @@ import pytest
 from edgeq.engines.cuda.binding.matrix_product import choices
 from edgeq.engines.cuda.nodes import MatrixProduct, Requantization, RoundedTwice
 from edgeq.engines.cuda.targets import Target
-from tests.engines.cuda.harness import PLACEMENTS, check_node
-from tests.engines.cuda.node_cases import int8s, values
+from tests.engines.cuda.harness import PLACEMENTS, MakeMachine, check_node
+from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine
+from tests.engines.cuda.node_cases import assert_caught, int8s, values
 
 ORIN = Target(87)
 Shape = tuple[int, ...]
@@ -23,6 +24,7 @@ def check(
     zero_points: tuple[int, int] = (-7, 4),
     placement: str = "dense",
     only: str = "",
+    machine: MakeMachine = EmulatedMachine,
 ) -> tuple[str, ...]:
     """Check a [..., M, K] times b [..., K, N], each stored the other way round if transposed."""
     random = np.random.default_rng(6)
@@ -34,7 +36,9 @@ def check(
     stored = [swapped(s) if t else s for s, t in zip((a, b), transposed, strict=True)]
     arrays = {index: int8s(random, *shape) for index, shape in enumerate(stored)}
     shapes = values(*stored, y)
-    return check_node(choices, node, shapes, arrays, ORIN, placement=placement, only=only)
+    return check_node(
+        choices, node, shapes, arrays, ORIN, placement=placement, only=only, machine=machine
+    )
 
 
 def swapped(shape: Shape) -> Shape:
@@ -78,3 +82,28 @@ def test_values_may_lie_in_others(placement: str, transposed: tuple[bool, bool])
 
 def test_wide_results_take_wide_tiles():
     assert check((1, 64), (64, 70), only="16x64")
+
+
+@pytest.mark.parametrize("only", ["16x16", "direct"])
+def test_ptx_does_the_same(only: str):
+    check((5, 40), (40, 6), only=only, machine=InterpretedMachine)
+
+
+FAULTS = {
+    "no barrier before a step is read": (
+        "    __syncthreads();\n    product_add",
+        "    product_add",
+    ),
+    "no barrier before the next one": ("row, column);\n    __syncthreads();", "row, column);"),
+    "the other's zero point": ("EQ_B_ZERO_POINT * sums.a[i]", "EQ_A_ZERO_POINT * sums.a[i]"),
+    "a k too many": ("if (k + i < K)", "if (k + i <= K)"),
+    "a row too many": ("m >= EQ_M", "m > EQ_M"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_caught(fault: str):
+    def faulty(machine: MakeMachine) -> object:
+        return check((21, 70), (70, 9), only="16x16", machine=machine)
+
+    assert_caught(faulty, *FAULTS[fault])

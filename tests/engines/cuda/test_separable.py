@@ -10,8 +10,9 @@ import pytest
 from edgeq.engines.cuda.binding.table import choices
 from edgeq.engines.cuda.nodes import Chain, Convolution, Depthwise, Pair, Window
 from edgeq.engines.cuda.targets import Target
-from tests.engines.cuda.harness import PLACEMENTS, TestSite, check_node
-from tests.engines.cuda.node_cases import epilogue, int8s, seen, values, window
+from tests.engines.cuda.harness import PLACEMENTS, MakeMachine, TestSite, check_node
+from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine
+from tests.engines.cuda.node_cases import assert_caught, epilogue, int8s, seen, values, window
 
 ORIN = Target(87)
 POINT = Window((1, 1), (1, 1))
@@ -53,6 +54,7 @@ def check(
     table: bool = False,
     placement: str = "dense",
     only: str = "separable",
+    machine: MakeMachine = EmulatedMachine,
 ) -> tuple[str, ...]:
     node, middle, y = separable(
         x, outputs, size, stride=stride, zero_point=zero_point, other=other, table=table
@@ -60,7 +62,9 @@ def check(
     random = np.random.default_rng(9)
     arrays = {0: int8s(random, *x), 3: int8s(random, *y)}
     shapes = values(x, middle, y, y)
-    names = check_node(choices, node, shapes, arrays, ORIN, placement=placement, only=only)
+    names = check_node(
+        choices, node, shapes, arrays, ORIN, placement=placement, only=only, machine=machine
+    )
     assert names
     return names
 
@@ -98,3 +102,40 @@ def test_a_target_without_tensor_cores_runs_them_so():
     node, middle, y = separable((1, 6, 6, 8), 8)
     site = TestSite(Target(53), values((1, 6, 6, 8), middle, y), {}, (0, 1, 2))
     assert all(" + " in choice.name for choice in choices(node, site))
+
+
+SMALL = "separable_mma 32x32 w16x16 strip2"
+
+
+def test_ptx_does_the_same():
+    check((1, 4, 5, 70), 12, only=SMALL, machine=InterpretedMachine)
+
+
+FAULTS = {
+    "no wait for the weights": ("eq_cp_wait<EQ_STAGES - 2>();", ""),
+    "no barrier before rows are read": (
+        "eq_cp_wait<EQ_STAGES - 2>();\n    __syncthreads();",
+        "eq_cp_wait<EQ_STAGES - 2>();",
+    ),
+    "a strip of the next row": ("index / EQ_STRIPS", "(index + 1) / EQ_STRIPS"),
+    "channels exchanged": ("c % EQ_BK / 16)", "c % EQ_BK / 16 ^ 1)"),
+    "the other part's zero point": ("v + 128", "v + 127"),
+    "a strip's last pixel stored": ("return w < EQ_Y_W;", "return true;"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_caught(fault: str):
+    def faulty(machine: MakeMachine) -> object:
+        return check((1, 4, 5, 60), 12, table=True, only=SMALL, machine=machine)
+
+    assert_caught(faulty, *FAULTS[fault])
+
+
+def test_results_that_overwrite_rows_still_read_are_a_race():
+    def faulty(machine: MakeMachine) -> object:
+        return check((1, 4, 5, 60), 12, only=SMALL, machine=machine)
+
+    end = "eq_cp_wait<0>();\n{}  eq_store_tile"
+    barrier = "  __syncthreads();\n"
+    assert_caught(faulty, end.format(barrier), end.format(""), InterpretedMachine)

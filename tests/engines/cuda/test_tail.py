@@ -19,8 +19,9 @@ from edgeq.engines.cuda.nodes import (
     Window,
 )
 from edgeq.engines.cuda.targets import Target
-from tests.engines.cuda.harness import PLACEMENTS, Placement, check_node
-from tests.engines.cuda.node_cases import epilogue, int8s
+from tests.engines.cuda.harness import PLACEMENTS, MakeMachine, Placement, check_node
+from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine
+from tests.engines.cuda.node_cases import assert_caught, epilogue, int8s
 
 ORIN = Target(87)
 ALL = ("mean", "dense", "softmax", "dequantize")
@@ -35,6 +36,7 @@ def check(
     placements: dict[int, Placement] | None = None,
     target: Target = ORIN,
     only: str = "tail",
+    machine: MakeMachine = EmulatedMachine,
 ) -> tuple[str, ...]:
     """Check the parts of these kinds on x [N, H, W, C]; without an average, H and W are 1."""
     random = np.random.default_rng(7)
@@ -50,7 +52,9 @@ def check(
     parts = tuple(part(kind, index, x, ending, weights) for index, kind in enumerate(kinds))
     arrays = {0: int8s(random, *x)}
     node = Chain(parts)
-    names = check_node(choices, node, values, arrays, target, placements=placements, only=only)
+    names = check_node(
+        choices, node, values, arrays, target, placements=placements, only=only, machine=machine
+    )
     assert names
     return names
 
@@ -120,3 +124,29 @@ def test_every_target_has_it(sm: int):
 def test_the_parts_may_run_one_after_the_other():
     names = check(only="dense_gemv")
     assert all(name.count(" + ") == 3 for name in names)
+
+
+def test_ptx_does_the_same():
+    check(x=(1, 2, 2, 20), outputs=70, only="8x1x1", machine=InterpretedMachine)
+
+
+FAULTS = {
+    "no barrier before the row is read": (
+        "tail_row((i8*)row, x);\n  __syncthreads();",
+        "tail_row((i8*)row, x);",
+    ),
+    "no barrier before totals are read": ("= total;\n  }\n  __syncthreads();", "= total;\n  }"),
+    "softmax by the block before the last": ("!= EQ_BLOCKS - 1", "!= EQ_BLOCKS - 2"),
+    "a counter left behind": ("eq_store_shared_by_blocks(counter, 0)", "(void)0"),
+    "half of the lanes": ("mask = EQ_PARTS / 2", "mask = EQ_PARTS / 4"),
+    "the second channel for the third": ("0x00010000", "0x00000100"),
+    "the zero point added": ("v - EQ_DEQUANTIZE", "v + EQ_DEQUANTIZE"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_caught(fault: str):
+    def faulty(machine: MakeMachine) -> object:
+        return check(x=(1, 4, 4, 140), outputs=70, only="8x1x1", machine=machine)
+
+    assert_caught(faulty, *FAULTS[fault])

@@ -8,8 +8,9 @@ import pytest
 from edgeq.engines.cuda.binding.transposed import choices
 from edgeq.engines.cuda.nodes import Pair, TransposedConvolution, Window
 from edgeq.engines.cuda.targets import Target
-from tests.engines.cuda.harness import PLACEMENTS, check_node
-from tests.engines.cuda.node_cases import epilogue, int8s, values
+from tests.engines.cuda.harness import PLACEMENTS, MakeMachine, check_node
+from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine
+from tests.engines.cuda.node_cases import assert_caught, epilogue, int8s, values
 
 ORIN = Target(87)
 KERNELS = ["transposed_conv", "transposed conv_direct", "transposed conv_mma 32x32"]
@@ -28,6 +29,7 @@ def check(
     placement: str = "dense",
     target: Target = ORIN,
     only: str = "",
+    machine: MakeMachine = EmulatedMachine,
 ) -> tuple[str, ...]:
     random = np.random.default_rng(4)
     y = [(x[s + 1] - 1) * stride[s] + size[s] - before[s] - after[s] for s in (0, 1)]
@@ -39,7 +41,9 @@ def check(
     node = TransposedConvolution(0, 1, weights, slides, zero_point, ending)
     arrays = {0: int8s(random, *x), 2: int8s(random, *shape)}
     shapes = values(x, shape, shape)
-    return check_node(choices, node, shapes, arrays, target, placement=placement, only=only)
+    return check_node(
+        choices, node, shapes, arrays, target, placement=placement, only=only, machine=machine
+    )
 
 
 @pytest.mark.parametrize("only", KERNELS)
@@ -78,3 +82,25 @@ def test_what_lies_outside_counts_nothing(zero_point: int):
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_values_may_lie_in_others(placement: str, only: str):
     check((2, 3, 4, 6), 5, (3, 3), (2, 2), placement=placement, other=True, only=only)
+
+
+@pytest.mark.parametrize("only", KERNELS)
+def test_ptx_does_the_same(only: str):
+    check((1, 3, 3, 8), 4, (3, 3), (2, 2), only=only, machine=InterpretedMachine)
+
+
+FAULTS = {
+    "phases exchanged": ("phase / EQ_PHASES_W", "phase % EQ_PHASES_W"),
+    "cropped a row too little": ("+ EQ_OFFSET_H", ""),
+    "a row too many": ("(u32)h < EQ_STORED_H", "(u32)h <= EQ_STORED_H"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_caught(fault: str):
+    def faulty(machine: MakeMachine) -> object:
+        return check(
+            (1, 3, 3, 8), 4, (3, 3), (2, 2), before=(1, 1), only=KERNELS[1], machine=machine
+        )
+
+    assert_caught(faulty, *FAULTS[fault])

@@ -30,7 +30,7 @@
 #define EQ_INSIDE_W (EQ_BEFORE_W == 0 && EQ_REACH_W <= EQ_X_W)
 
 #if EQ_DP4A
-#define EQ_WORDS ((EQ_KW + 3) / 4)
+#define EQ_TAP_WORDS ((EQ_KW + 3) / 4)
 #define EQ_GROUPS ((EQ_COLUMNS + EQ_GROUP_STEP - 1) / EQ_GROUP_STEP)
 #define EQ_LOADED_COLUMNS ((EQ_GROUPS - 1) * EQ_GROUP_STEP + 4)
 typedef int Sum;
@@ -38,7 +38,7 @@ struct Seen {
   u32 groups[EQ_GROUPS][4];  // four columns of one channel in each
 };
 struct Taps {
-  int words[EQ_WORDS][4];
+  int words[EQ_TAP_WORDS][4];
 };
 
 EQ_DEV void depthwise_prepare(Seen& seen, const u32 (&columns)[EQ_LOADED_COLUMNS]) {
@@ -57,15 +57,15 @@ EQ_DEV void depthwise_prepare(Seen& seen, const u32 (&columns)[EQ_LOADED_COLUMNS
 
 EQ_DEV void depthwise_load_taps(Taps& taps, const int* weights, int row, int c) {
 #pragma unroll
-  for (int q = 0; q < EQ_WORDS; q++) {
-    const int4 w = eq_ldg4(weights + (row * EQ_WORDS + q) * EQ_QUADS * 4 + c);
+  for (int q = 0; q < EQ_TAP_WORDS; q++) {
+    const int4 w = eq_ldg4(weights + (row * EQ_TAP_WORDS + q) * EQ_QUADS * 4 + c);
     taps.words[q][0] = w.x, taps.words[q][1] = w.y, taps.words[q][2] = w.z, taps.words[q][3] = w.w;
   }
 }
 
 // Word `q` of channel v's taps where they begin `shift` bytes into a group.
 EQ_DEV int depthwise_shifted(const Taps& taps, int q, int v, int shift) {
-  const u32 here = q < EQ_WORDS ? (u32)taps.words[q < EQ_WORDS ? q : 0][v] << (8 * shift) : 0;
+  const u32 here = q < EQ_TAP_WORDS ? (u32)taps.words[q < EQ_TAP_WORDS ? q : 0][v] << (8 * shift) : 0;
   if (q == 0 || shift == 0) return (int)here;
   return (int)(here | (u32)taps.words[q - 1][v] >> (32 - 8 * shift));
 }
@@ -76,7 +76,7 @@ EQ_DEV void depthwise_add(Sum (&sums)[EQ_TILE_W][4], const Seen& seen, const Tap
   for (int i = 0; i < EQ_TILE_W; i++) {
     const int shift = i * EQ_STRIDE_W % EQ_GROUP_STEP;
 #pragma unroll
-    for (int q = 0; q <= EQ_WORDS; q++) {
+    for (int q = 0; q <= EQ_TAP_WORDS; q++) {
       if (4 * q - shift >= EQ_KW) continue;
       const int g = i * EQ_STRIDE_W / EQ_GROUP_STEP + q * (4 / EQ_GROUP_STEP);
 #pragma unroll

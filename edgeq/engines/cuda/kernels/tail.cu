@@ -10,7 +10,7 @@
 // kernel, and computes BLOCK_OUTPUTS outputs. The last one of a row to finish does the softmax, and
 // leaves the counter at zero.
 
-#define EQ_WORDS ((EQ_K + 3) / 4)
+#define EQ_ROW_WORDS ((EQ_K + 3) / 4)
 #define EQ_GROUPS (EQ_THREADS / EQ_PARTS)
 #define EQ_BLOCK_OUTPUTS (EQ_GROUPS * EQ_OUTPUTS * EQ_TURNS)
 #define EQ_BLOCKS ((EQ_O + EQ_BLOCK_OUTPUTS - 1) / EQ_BLOCK_OUTPUTS)
@@ -49,13 +49,13 @@ EQ_DEV int tail_average(int total) {
 
 // SPLIT threads share the pixels of four channels.
 EQ_DEV void tail_row(i8* row, const i8* x) {
-  EQ_SMEM(memory, EQ_SPLIT * EQ_WORDS * 16);
+  EQ_SMEM(memory, EQ_SPLIT * EQ_ROW_WORDS * 16);
   int* totals = (int*)memory;
-  for (int e = threadIdx.x; e < EQ_SPLIT * EQ_WORDS; e += EQ_THREADS) {
-    const int c = e % EQ_WORDS * 4;
+  for (int e = threadIdx.x; e < EQ_SPLIT * EQ_ROW_WORDS; e += EQ_THREADS) {
+    const int c = e % EQ_ROW_WORDS * 4;
     int4 total = {0, 0, 0, 0};
 #pragma unroll 8
-    for (int pixel = e / EQ_WORDS; pixel < EQ_COUNT; pixel += EQ_SPLIT) {
+    for (int pixel = e / EQ_ROW_WORDS; pixel < EQ_COUNT; pixel += EQ_SPLIT) {
       const int word = tail_load(x + pixel * EQ_X_PITCH, c);
       total.x = eq_dp4a(word, 0x00000001, total.x);
       total.y = eq_dp4a(word, 0x00000100, total.y);
@@ -69,7 +69,7 @@ EQ_DEV void tail_row(i8* row, const i8* x) {
     int total = 0;
 #pragma unroll
     for (int part = 0; part < EQ_SPLIT; part++)
-      total += c < EQ_K ? totals[part * EQ_WORDS * 4 + c] : 0;
+      total += c < EQ_K ? totals[part * EQ_ROW_WORDS * 4 + c] : 0;
     row[c] = c < EQ_K ? (i8)tail_average(total) : 0;
   }
 }

@@ -65,9 +65,21 @@ def _dot_product(instruction: Instruction, threads: Threads) -> Step:
     return computed(instruction, threads, "s32", ("b32", "b32", "s32"), compute)
 
 
+def _half_dot_product(instruction: Instruction, threads: Threads) -> Step:
+    """Multiply two 16-bit numbers by the lower or upper two bytes, and add both products."""
+    a_type, b_type = f"{instruction.opcode[-2][0]}16", f"{instruction.opcode[-1][0]}8"
+    half = slice(0, 2) if instruction.opcode[1] == "lo" else slice(2, 4)
+
+    def compute(a: Any, b: Any, c: Any) -> Any:
+        products = _bytes(a, a_type) * _bytes(b, b_type)[:, half]
+        return products.sum(-1, dtype=np.int32) + c
+
+    return computed(instruction, threads, "s32", ("b32", "b32", "s32"), compute)
+
+
 def _bytes(a: Any, t: str) -> Array:
     words = np.ascontiguousarray(np.atleast_1d(a))
-    return words.view(TYPES[t]).reshape(len(words), 4).astype(np.int32)
+    return words.view(TYPES[t]).reshape(len(words), -1).astype(np.int32)
 
 
 def _extract(instruction: Instruction, threads: Threads) -> Step:
@@ -119,6 +131,7 @@ BITS: dict[str, Decode] = {
     "lop3": _logic3,
     "prmt": _permute,
     "dp4a": _dot_product,
+    "dp2a": _half_dot_product,
     "bfe": _extract,
     "bfi": _insert,
     "popc": _count("popc"),
