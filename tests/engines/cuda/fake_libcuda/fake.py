@@ -137,7 +137,9 @@ class FakeGpu:
 def fake_cuda() -> FakeCuda:
     """Return the session's fake; skips the test where it cannot be built."""
     runtime = emulator().runtime
-    site = _pycuda_site()
+    site, problem = _pycuda_site()
+    if problem:
+        pytest.skip(f"pycuda cannot be built: {problem}")
     folder = Path(tempfile.mkdtemp(prefix="fake-cuda-", dir=runtime.parent))
     _compile(["nvrtc.cpp"], folder / "libnvrtc.so.12")
     stubs = folder / "stubs.cpp"
@@ -148,7 +150,9 @@ def fake_cuda() -> FakeCuda:
     return FakeCuda(folder, site)
 
 
-def _pycuda_site() -> Path:
+@functools.cache
+def _pycuda_site() -> tuple[Path, str]:
+    """Return where pycuda is, or why it is nowhere; one attempt a session."""
     tool = ROOT / "tools" / "build_pycuda.py"
     done = subprocess.run(
         [sys.executable, tool, "--quick", "--site"],
@@ -157,9 +161,7 @@ def _pycuda_site() -> Path:
         timeout=BUILD_S,
         check=False,
     )
-    if done.returncode:
-        pytest.skip(f"pycuda cannot be built: {done.stderr.strip()[-300:]}")
-    return Path(done.stdout.strip())
+    return Path(done.stdout.strip()), done.stderr.strip()[-300:] if done.returncode else ""
 
 
 def _stubs(site: Path) -> str:
