@@ -29,6 +29,7 @@ class CompiledKernel:
     image: bytes
     resources: Resources
     seconds: float  # in the compiler; 0 where the cubin came from the cache
+    log: str = ""  # what the compiler had to say; "" too where the cubin came from the cache
 
 
 @dataclass(frozen=True)
@@ -93,23 +94,22 @@ class _Work:
         key = cubin_key(source, self.options, self.target.name, self.compiler.version)
         image = self.cache.load(key) if self.cache else None
         if image:
-            return _compiled(kernel, image, 0.0), ""
+            return _compiled(kernel, image), ""
         started = time.perf_counter()
         name = f"{kernel.template}.cu"
-        image = self.compiler.compile(source, self.target, "cubin", self.options, name).image
-        seconds = time.perf_counter() - started
-        compiled = _compiled(kernel, image, seconds)
-        return compiled, self.cache.store(key, image) if self.cache else ""
+        made = self.compiler.compile(source, self.target, "cubin", self.options, name)
+        compiled = _compiled(kernel, made.image, time.perf_counter() - started, made.log)
+        return compiled, self.cache.store(key, made.image) if self.cache else ""
 
 
-def _compiled(kernel: Kernel, image: bytes, seconds: float) -> CompiledKernel:
+def _compiled(kernel: Kernel, image: bytes, seconds: float = 0.0, log: str = "") -> CompiledKernel:
     resources = read_resources(image)
     if kernel.template not in resources:
         raise EngineError(
             f"the cubin of {kernel.template}.cu has the kernels {sorted(resources)}, "
             f"not {kernel.template}"
         )
-    return CompiledKernel(kernel, image, resources[kernel.template], seconds)
+    return CompiledKernel(kernel, image, resources[kernel.template], seconds, log)
 
 
 def _run(
