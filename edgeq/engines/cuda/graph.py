@@ -37,6 +37,12 @@ class Tensor:
     type: str  # as in the schema, e.g. 'INT8'
     quantization: Quantization | None = None
     constant: Array | None = None
+    is_variable: bool = False  # an op's state, there before the op writes it
+
+    @property
+    def is_given(self) -> bool:
+        """Say whether no op has to write it before one reads it."""
+        return self.constant is not None or self.is_variable or 0 in self.shape
 
     @property
     def scale(self) -> np.float32:
@@ -100,7 +106,14 @@ def _as_written(model: Model) -> Graph:
                 hint="Export the model with fixed extents, or use the CPU engine.",
             )
     tensors = tuple(
-        Tensor(name, model.shape(i), model.type_name(i), model.quantization(i), model.constant(i))
+        Tensor(
+            name,
+            model.shape(i),
+            model.type_name(i),
+            model.quantization(i),
+            model.constant(i),
+            bool(model.tensors[i].isVariable),
+        )
         for i, name in enumerate(names)
     )
     ops = tuple(
@@ -227,8 +240,7 @@ def check(graph: Graph) -> Graph:
     """
     for tensor in graph.tensors:
         _check_tensor(tensor)
-    known = {i for i, tensor in enumerate(graph.tensors) if tensor.constant is not None}
-    ready = known | set(graph.inputs)
+    ready = {i for i, tensor in enumerate(graph.tensors) if tensor.is_given} | set(graph.inputs)
     for op in graph.ops:
         _check_op(graph, op, ready)
         ready |= set(op.outputs)
@@ -261,7 +273,7 @@ def _check_op(graph: Graph, op: Op, ready: set[int]) -> None:
                 "before it is written"
             )
     for index in op.outputs:
-        if index in ready:
+        if index in ready and not graph.tensors[index].is_variable:
             raise EngineError(
                 f"op {op.position} ({op.name}) writes {graph.tensors[index].name!r}, "
                 "which has its values already"

@@ -89,8 +89,8 @@ def partition(model: Model, *, confirmed: bool = False) -> Partition:
         lowering = confirm(model, graph, lowering)
     sides = _Sides(graph, lowering)
     sides.move_small_pieces()
-    parts = tuple(_part(model, lowering, sides, p) for p in range(len(sides.parts)))
-    return Partition(parts, tuple(sides.reasons()))
+    parts = [_part(model, lowering, sides, p) for p in range(len(sides.parts))]
+    return Partition((*parts, *_constants(model, graph)), tuple(sides.reasons()))
 
 
 class _Sides:
@@ -159,7 +159,7 @@ class _Sides:
         for at, own in enumerate(self.ops):
             here = at in on_cpu
             for tensor in own.op.inputs:
-                if tensor >= 0 and self.graph.tensors[tensor].constant is None:
+                if tensor >= 0 and not self.graph.tensors[tensor].is_given:
                     there = self._producers.get(tensor, -1)
                     if (there < 0 or there in on_cpu) != here:
                         crossings.add(tensor)
@@ -214,13 +214,21 @@ def _part(model: Model, lowering: Lowering, sides: _Sides, number: int) -> Part:
     return CpuPart(content, names[0], names[1], positions)
 
 
+def _constants(model: Model, graph: Graph) -> Iterable[Part]:
+    """Yield the part without ops that gives what the model gives out whatever its input is."""
+    given = [t for t in dict.fromkeys(graph.outputs) if graph.tensors[t].constant is not None]
+    if given:
+        content = _cpu_model(model, graph, [], [], given).to_bytes()
+        yield CpuPart(content, (), tuple(graph.tensors[t].name for t in given), ())
+
+
 def _ends(graph: Graph, ops: Sequence[Op]) -> tuple[list[int], list[int]]:
     """Return the tensors that some ops take from others, and those that others take from them."""
     written = {t: None for op in ops for t in op.outputs}
     inside = {op.position for op in ops}
     read = dict.fromkeys(t for op in ops for t in op.inputs if t >= 0 and t not in written)
     elsewhere = {t for op in graph.ops if op.position not in inside for t in op.inputs}
-    inputs = [t for t in read if graph.tensors[t].constant is None]
+    inputs = [t for t in read if t in graph.inputs or not graph.tensors[t].is_given]
     outputs = [t for t in written if t in elsewhere or t in graph.outputs]
     return _in_order(inputs, graph.inputs), _in_order(outputs, graph.outputs)
 
