@@ -114,4 +114,5 @@ def _in_pieces(rows: Rows) -> Choice:
         rounds=2,
         shared_bytes=2048 + PIECES * (piece + 4) * 4 + 4 * MOST_THREADS,
     )
-    return rows.choice("softmax_pieces", f"softmax_pieces {piece}", demand, {"PIECE": piece})
+    constants: dict[str, Constant] = {"PIECE": piece, "PIECES": PIECES}
+    return rows.choice("softmax_pieces", f"softmax_pieces {piece}", demand, constants)
