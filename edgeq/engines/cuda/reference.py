@@ -46,7 +46,6 @@ from edgeq.engines.cuda.nodes import (
 Array = npt.NDArray[Any]
 Values = dict[int, Array]
 
-LARGEST_PRODUCT = 255 * 255  # of int8 less its zero point
 EXACT_FLOAT32 = 2**24  # integers up to here
 BEYOND_INT8 = np.float32(1024)  # saturates whatever the zero point
 
@@ -125,10 +124,15 @@ def _looked_up(table: Array, x: Array) -> Array:
 
 def product(x: Array, weights: Array) -> Array:
     """Return the int32 matrix product of integers [..., K] and [..., K, O], exactly."""
-    depth = x.shape[-1]
-    exact = np.float32 if depth * LARGEST_PRODUCT <= EXACT_FLOAT32 else np.float64
+    largest = x.shape[-1] * _magnitude(x) * _magnitude(weights)
+    exact = np.float32 if largest <= EXACT_FLOAT32 else np.float64
     whole: Array = np.matmul(x.astype(exact), weights.astype(exact))
     return whole.astype(np.int64).astype(np.int32)
+
+
+def _magnitude(x: Array) -> int:
+    """Return what no value exceeds: int8 itself, or int8 less its zero point."""
+    return 128 if x.dtype == np.int8 else 255
 
 
 def _taps(x: Array, window: Window, zero_point: int) -> Iterator[tuple[int, int, Array]]:
