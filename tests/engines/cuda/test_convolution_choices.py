@@ -22,9 +22,9 @@ from tests.engines.cuda.harness import DENSE, PITCH_4, PITCH_16, Placement, Test
 
 LARGE = Case(h=28, w=28, c=128, oc=128)
 TEMPLATES = {
-    53: "conv_fp32",
+    53: "conv_int16",
     61: "conv_dp4a",
-    62: "conv_fp32",
+    62: "conv_int16",
     72: "conv_wmma",
     75: "conv_mma_8816",
     87: "conv_mma",

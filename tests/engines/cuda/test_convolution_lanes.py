@@ -1,4 +1,4 @@
-"""conv_dp4a and conv_fp32: shapes, tiles, ways to read x; one of each on the PTX itself."""
+"""conv_dp4a, conv_int16 and conv_fp32: shapes, tiles, ways to read x; the PTX itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 from tests.engines.cuda.convolutions import Case, check
 from tests.engines.cuda.machines import InterpretedMachine
 
-TARGETS = {"conv_dp4a": "sm_61", "conv_fp32": "sm_53"}
+TARGETS = {"conv_dp4a": "sm_61", "conv_int16": "sm_62", "conv_fp32": "sm_53"}
+TILES = {"conv_dp4a": "64x32x32 t4x4", "conv_int16": "64x32x16 t4x4", "conv_fp32": "64x32x16 t4x4"}
 SHAPES = {
     "3x3, two images": Case(h=7, w=6, c=20, oc=24, n=2),
     "1x1 with a stride": Case(
@@ -29,11 +30,9 @@ SHAPES = {
 @pytest.mark.parametrize("template", TARGETS)
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_shape_is_exact(name: str, template: str) -> None:
-    only = {"conv_dp4a": "conv_dp4a 64x32x32 t4x4 k1", "conv_fp32": "conv_fp32 64x32x16 t4x4 k1"}
-    names = check(
-        SHAPES[name], TARGETS[template], only=only[template], placement="pitch4", seeds=(1,)
-    )
-    assert names == (only[template],)
+    only = f"{template} {TILES[template]} k1"
+    target = TARGETS[template]
+    assert check(SHAPES[name], target, only=only, placement="pitch4", seeds=(1,)) == (only,)
 
 
 @pytest.mark.parametrize("template", TARGETS)

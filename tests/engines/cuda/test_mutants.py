@@ -16,6 +16,7 @@ SPLIT = ("conv_mma 32x32x64 w16x16 s3 k2", "sm_87")
 NARROW = ("conv_mma_8816 32x32x64 w16x16 s2 k1", "sm_75")
 WMMA = ("conv_wmma 64x64x64 w32x32 s2 k1", "sm_72")
 DP4A = ("conv_dp4a 32x32x32 t4x4 k1", "sm_61")
+INT16 = ("conv_int16 32x32x16 t4x4 k1", "sm_53")
 FP32 = ("conv_fp32 32x32x16 t4x4 k1", "sm_53")
 
 
@@ -108,6 +109,7 @@ MUTANTS = {
     "a scale of another channel": Mutant(
         DP4A, "scales = eq_ldg4(scale + c)", "scales = eq_ldg4(scale + (c ^ 4))"
     ),
+    "a byte without its sign": Mutant(INT16, "0xB3A2", "0x43A2"),
     "a float that holds too many products": Mutant(
         FP32,
         "#define EQ_FLUSH_STEPS (1024 / EQ_BK)",
@@ -142,7 +144,9 @@ def test_a_mutant_is_caught(name: str) -> None:
     assert surgery.cuts, "nothing was changed"
 
 
-@pytest.mark.parametrize("choice", [MMA, SPLIT, NARROW, WMMA, DP4A, FP32], ids=lambda c: c[0])
+@pytest.mark.parametrize(
+    "choice", [MMA, SPLIT, NARROW, WMMA, DP4A, INT16, FP32], ids=lambda c: c[0]
+)
 def test_what_the_mutants_are_made_of_is_sound(choice: tuple[str, str]) -> None:
     name, target = choice
     assert check(SMALL, target, only=name, placement="pitch16", seeds=(0, 1, 2)) == (name,)

@@ -1,4 +1,4 @@
-"""A convolution -> tiles without tensor cores: conv_dp4a, or conv_fp32 where that is emulated."""
+"""A convolution -> tiles without tensor cores: conv_dp4a, conv_int16, conv_fp32."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class LaneTile:
         rows, sums = self.bk // self.row_bytes, self.tm * self.tn
         words = (self.bm + self.bn) * self.bk / WORD / self.threads
         copies = (self.bm / gather.unit + self.bn / 16) * self.bk / self.threads
-        is_dp4a = self.row_bytes == WORD
+        products = sums if self.row_bytes != 2 else 2 * sums  # instructions, of a row
         return Needs(
-            unit="dp4a" if is_dp4a else "float",
-            registers=42 + int(sums * (1.1 if is_dp4a else 2)),
+            unit="dp4a" if self.row_bytes == WORD else "float",
+            registers=42 + int(sums * (2 if self.row_bytes == 1 else 1.1)),
             step_instructions=10
-            + rows * (sums + (self.tm + self.tn) // 4)
-            + words * (1 if is_dp4a else 2 * WORD),
+            + rows * (products + (self.tm + self.tn) // 4)
+            + words * (1 if self.row_bytes == WORD else 2 * WORD / self.row_bytes),
             copies=copies,
             sums=sums,
             stages=1,
@@ -74,26 +74,31 @@ class LaneTile:
         return {"TM": self.tm, "TN": self.tn}
 
 
-DP4A_TILES = (
-    LaneTile(128, 64, 8, 8, 32, WORD),
-    LaneTile(64, 64, 4, 8, 32, WORD),
-    LaneTile(64, 32, 4, 4, 32, WORD),
-    LaneTile(32, 32, 4, 4, 32, WORD),
-    LaneTile(128, 16, 4, 4, 32, WORD),
+LARGE, MIDDLE, SMALL, LOW, NARROW = (  # bm, bn, tm, tn
+    (128, 64, 8, 8),
+    (64, 64, 4, 8),
+    (64, 32, 4, 4),
+    (32, 32, 4, 4),
+    (128, 16, 4, 4),
 )
-FP32_TILES = (
-    LaneTile(64, 64, 4, 8, 16, 1),
-    LaneTile(64, 32, 4, 4, 16, 1),
-    LaneTile(32, 32, 4, 4, 16, 1),
-    LaneTile(128, 16, 4, 4, 16, 1),
-)
+DP4A_TILES = tuple(LaneTile(*shape, 32, 4) for shape in (LARGE, MIDDLE, SMALL, LOW, NARROW))
+INT16_TILES = tuple(LaneTile(*shape, 16, 2) for shape in (LARGE, MIDDLE, SMALL, LOW, NARROW))
+FP32_TILES = tuple(LaneTile(*shape, 16, 1) for shape in (MIDDLE, SMALL, LOW, NARROW))
 SPLITS = (1, 2, 4, 8)
 
 
 def lanes(problem: Problem) -> Iterator[TiledProduct]:
     """Yield the tiles that fit."""
-    has_dp4a = problem.site.target.has_dp4a
-    template, tiles = ("conv_dp4a", DP4A_TILES) if has_dp4a else ("conv_fp32", FP32_TILES)
+    if problem.site.target.has_dp4a:
+        yield from _products(problem, "conv_dp4a", DP4A_TILES)
+    else:
+        yield from _products(problem, "conv_int16", INT16_TILES)
+        yield from _products(problem, "conv_fp32", FP32_TILES)
+
+
+def _products(
+    problem: Problem, template: str, tiles: tuple[LaneTile, ...]
+) -> Iterator[TiledProduct]:
     gather = Gather.of(problem, tiles[0].bk)
     if gather is None:
         return

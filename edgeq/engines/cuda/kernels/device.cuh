@@ -43,6 +43,17 @@ EQ_DEV int eq_dp4a(int a, int b, int c) {
 #endif
 }
 
+// c + the products of the halves of a and b, as int16: two XMAD before sm_70. (In C the compiler shifts
+// the upper halves down first.)
+EQ_DEV int eq_multiply_add_pairs(int a, int b, int c) {
+  short a0, a1, b0, b1;
+  asm("mov.b32 {%0, %1}, %2;" : "=h"(a0), "=h"(a1) : "r"(a));
+  asm("mov.b32 {%0, %1}, %2;" : "=h"(b0), "=h"(b1) : "r"(b));
+  asm("mad.wide.s16 %0, %1, %2, %0;" : "+r"(c) : "h"(a0), "h"(b0));
+  asm("mad.wide.s16 %0, %1, %2, %0;" : "+r"(c) : "h"(a1), "h"(b1));
+  return c;
+}
+
 // Four bytes picked from the eight of a (0..3) and b (4..7), one a nibble of the selector; 8 more for
 // that byte's sign in all bits, which the intrinsic leaves out, hence the asm.
 EQ_DEV u32 eq_prmt(u32 a, u32 b, u32 selector) {
@@ -282,3 +293,9 @@ EQ_DEV int eq_divide_half_away(int total, int count) {
 #ifdef EQ_EPILOGUE
 #include "epilogue.cuh"
 #endif
+
+// v >= 0, rounded to the nearest, a half up: C's roundf.
+EQ_DEV int eq_round_half_up(float v) {
+  const int whole = __float2int_rz(v);
+  return whole + (__fsub_rn(v, __int2float_rn(whole)) >= 0.5f ? 1 : 0);
+}

@@ -42,6 +42,9 @@ static inline void eq_st2(void* p, int2 v) { emulator::aligned_store(p, v); }
 static inline void eq_st1(void* p, int v) { emulator::aligned_store(p, v); }
 
 static inline int eq_dp4a(int a, int b, int c) { return __dp4a(a, b, c); }
+static inline int eq_multiply_add_pairs(int a, int b, int c) {
+  return c + (int)(short)a * (int)(short)b + (a >> 16) * (b >> 16);
+}
 static inline u32 eq_prmt(u32 a, u32 b, u32 selector) {
   const u32 picked = __byte_perm(a, b, selector);
   u32 result = 0;
