@@ -105,14 +105,19 @@ def _in_pieces(rows: Rows) -> Choice:
     """Return the kernel that puts the sum of a long row together from pieces."""
     depth = rows.node.depth
     piece = round_up(-(-depth // PIECES), 4)
-    one_by_one = PIECES * JOIN_CYCLES + piece * (COUNT_CYCLES + CROSSINGS * ADDITION_CYCLES)
     demand = Demand(
         blocks=rows.nest.count,
         threads=MOST_THREADS,
         moved_bytes=2 * rows.nest.count * depth,
-        instructions=one_by_one + depth / MOST_THREADS * LOOKUP_INSTRUCTIONS,
+        instructions=cycles_in_pieces(depth) + depth / MOST_THREADS * LOOKUP_INSTRUCTIONS,
         rounds=2,
         shared_bytes=2048 + PIECES * (piece + 4) * 4 + 4 * MOST_THREADS,
     )
     constants: dict[str, Constant] = {"PIECE": piece, "PIECES": PIECES}
     return rows.choice("softmax_pieces", f"softmax_pieces {piece}", demand, constants)
+
+
+def cycles_in_pieces(depth: int) -> float:
+    """Return how long the sum of a long row takes that is put together from pieces."""
+    piece = round_up(-(-depth // PIECES), 4)
+    return PIECES * JOIN_CYCLES + piece * (COUNT_CYCLES + CROSSINGS * ADDITION_CYCLES)

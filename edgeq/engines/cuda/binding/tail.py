@@ -12,6 +12,7 @@ from edgeq.engines.cuda.binding.epilogue import Ending
 from edgeq.engines.cuda.binding.nest import power_of_two
 from edgeq.engines.cuda.binding.packing import Pixels, padded, round_up, sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
+from edgeq.engines.cuda.binding.softmax import ADDITION_CYCLES, PIECES, cycles_in_pieces
 from edgeq.engines.cuda.cost import Demand, estimate
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, View, Work
 from edgeq.engines.cuda.nodes import Dense, Dequantize, Mean, Node, Pooling, Softmax
@@ -21,7 +22,7 @@ PARTS = (8, 32)  # lanes that share outputs
 OUTPUTS = (1, 4)  # of a thread at once
 TURNS = (1, 2, 8)  # of a block
 STATIC_SHARED_BYTES = 48 * 1024
-ADDITION_CYCLES = 5  # of a softmax's sum, one after the other
+FEW_CLASSES = 64  # so few that a softmax adds them one after the other
 LATENCY_CYCLES = 600  # the cost model's round of loads
 BEST = 3
 
@@ -154,7 +155,7 @@ class Block:
         loads = pixels * (5 if self.load_bytes == 4 else 14)
         chunks = -(-case.x.channels // (16 * self.parts))
         dense = self.turns * (chunks * (2 + 5 * self.outputs_at_once) + 16 * self.outputs_at_once)
-        added = ADDITION_CYCLES * case.outputs if case.softmax else 0
+        added = _sum_cycles(case.outputs) if case.softmax else 0
         return Demand(
             blocks=blocks,
             threads=THREADS,
@@ -217,11 +218,22 @@ def _average_constants(node: Mean | Pooling | None) -> dict[str, Constant]:
     }
 
 
+def _sum_cycles(classes: int) -> float:
+    """Return how long the sum of a softmax takes."""
+    return ADDITION_CYCLES * classes if classes <= FEW_CLASSES else cycles_in_pieces(classes)
+
+
 def _softmax_constants(node: Softmax | None) -> dict[str, Constant]:
     if node is None:
         return {"SOFTMAX": 0}
-    scale = float(np.float32(node.scale))
-    return {"SOFTMAX": 1, "SOFTMAX_SCALE": scale, "SOFTMAX_ZERO_POINT": node.zero_point}
+    pieces = 1 if node.depth <= FEW_CLASSES else PIECES
+    return {
+        "SOFTMAX": 1,
+        "SOFTMAX_SCALE": float(np.float32(node.scale)),
+        "SOFTMAX_ZERO_POINT": node.zero_point,
+        "PIECES": pieces,
+        "PIECE": round_up(-(-node.depth // pieces), 4),
+    }
 
 
 def _dequantize_constants(node: Dequantize | None) -> dict[str, Constant]:

@@ -98,8 +98,3 @@ EQ_DEV float eq_ordered_sum(const float* terms, int lane) {
   eq_syncwarp();
   return eq_joined(pieces, terms);
 }
-
-EQ_DEV int eq_round_half_up(float v) {  // v >= 0, as C's roundf
-  const int whole = __float2int_rz(v);
-  return whole + (__fsub_rn(v, __int2float_rn(whole)) >= 0.5f ? 1 : 0);
-}

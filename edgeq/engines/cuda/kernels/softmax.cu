@@ -7,11 +7,6 @@
 // EQ_PITCH apart, so that four lanes' 16-byte loads never meet in a bank. Zeros fill the last four of
 // a row: they leave a sum as it is.
 
-EQ_DEV int rounded(float v) {  // v >= 0: a half goes up, as C's roundf
-  const int whole = __float2int_rz(v);
-  return whole + (__fsub_rn(v, __int2float_rn(whole)) >= 0.5f ? 1 : 0);
-}
-
 EQ_KERNEL(EQ_THREADS, 1)
 void softmax(const i8* __restrict__ x, const float* __restrict__ table, i8* __restrict__ y) {
   constexpr int sizes[] = EQ_SIZES, x_strides[] = EQ_X_STRIDES, y_strides[] = EQ_Y_STRIDES;
@@ -69,7 +64,7 @@ void softmax(const i8* __restrict__ x, const float* __restrict__ table, i8* __re
   const float inverse = inverses[own];
   for (int k = lane; k < EQ_DEPTH; k += EQ_PER_ROW) {
     const float v = __fmul_rn(exponentials[maximum - eq_ldg_i8(x + k)], inverse);
-    y[k] = (i8)eq_clamp(rounded(v) + EQ_ZERO_POINT, -128, 127);
+    y[k] = (i8)eq_clamp(eq_round_half_up(v) + EQ_ZERO_POINT, -128, 127);
   }
 }
 EQ_EXPORT(softmax)

@@ -101,14 +101,11 @@ EQ_DEV void tail_sum(int (&sums)[EQ_OUTPUTS], const i8* row, const i8* weights, 
 }
 
 #if EQ_SOFTMAX
-EQ_DEV int tail_rounded(float v) {  // v >= 0: a half goes up, as C's roundf
-  const int whole = __float2int_rz(v);
-  return whole + (__fsub_rn(v, __int2float_rn(whole)) >= 0.5f ? 1 : 0);
-}
+#include "ordered_sum.cuh"
 
-// As softmax.cu: the sum adds float32 in the order of the row, so one thread does it.
+// As softmax.cu and softmax_pieces.cu: the sum adds float32 in the order of the row.
 EQ_DEV void tail_softmax(Result* y, const volatile i8* logits, const float* exponentials) {
-  EQ_SMEM(kept_terms, (EQ_O + 3) / 4 * 16);
+  EQ_SMEM(kept_terms, EQ_PLACES * 4);
   EQ_SMEM(kept_maxima, EQ_THREADS * 4);
   EQ_SMEM(kept_inverse, 4);
   float* terms = (float*)kept_terms;
@@ -125,21 +122,17 @@ EQ_DEV void tail_softmax(Result* y, const volatile i8* logits, const float* expo
     __syncthreads();
   }
   maximum = maxima[0];
-  for (int c = threadIdx.x; c < (EQ_O + 3) / 4 * 4; c += EQ_THREADS)
-    terms[c] = c < EQ_O ? exponentials[maximum - logits[c]] : 0.0f;
+  for (int c = threadIdx.x; c < EQ_PIECES * EQ_PIECE; c += EQ_THREADS)
+    terms[eq_place(c)] = c < EQ_O ? exponentials[maximum - logits[c]] : 0.0f;
   __syncthreads();
-  if (threadIdx.x == 0) {
-    float sum = 0;
-#pragma unroll 4
-    for (int c = 0; c < EQ_O; c += 4) {
-      const float4 four = *(const float4*)(terms + c);
-      sum = __fadd_rn(__fadd_rn(__fadd_rn(__fadd_rn(sum, four.x), four.y), four.z), four.w);
-    }
-    *inverse = __fdiv_rn(1.0f, __fmul_rn(sum, EQ_SOFTMAX_SCALE));
+  if (threadIdx.x < 32) {
+    const float sum = eq_ordered_sum(terms, threadIdx.x);
+    if (threadIdx.x == 0) *inverse = __fdiv_rn(1.0f, __fmul_rn(sum, EQ_SOFTMAX_SCALE));
   }
   __syncthreads();
   for (int c = threadIdx.x; c < EQ_O; c += EQ_THREADS) {
-    const int v = tail_rounded(__fmul_rn(terms[c], *inverse)) + EQ_SOFTMAX_ZERO_POINT;
+    const float share = __fmul_rn(terms[eq_place(c)], *inverse);
+    const int v = eq_round_half_up(share) + EQ_SOFTMAX_ZERO_POINT;
     y[c] = tail_result(eq_clamp(v, -128, 127));
   }
 }
