@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,7 @@ from edgeq.engines.cuda.nodes import (
 )
 from edgeq.engines.cuda.targets import Target
 from tests.engines.cuda.harness import DENSE, PITCH_4, PITCH_16, PLACEMENTS, check_node
+from tests.engines.cuda.machines import InterpretedMachine
 
 ORIN = Target(87)
 RANDOM = np.random.default_rng(11)
@@ -199,3 +202,13 @@ def test_accesses_are_as_wide_as_the_views_allow(
     names = check_node(lookup_choices, Lookup(0, 1, int8(256)), values(shape, shape),
                        {0: int8(*shape)}, ORIN, placement=placement, seeds=(0,))  # fmt: skip
     assert {int(name.rpartition("x")[2]) for name in names} <= widths
+
+
+@pytest.mark.parametrize(("choices", "node"), [
+    (extremum_choices, Extremum("minimum", 0, 1, 2)),
+    (product_choices, Product(0, 1, 2, 3, -9, 1.0, 4, -128, 127, FixedPoint(2**30 + 3, 2, 9))),
+], ids=["extremum", "product"])  # fmt: skip
+def test_the_ptx_of_pairs_agrees_with_the_reference(choices: Any, node: Any) -> None:
+    arrays = {0: int8(2, 5, 8), 1: int8(5, 8)}
+    check_node(choices, node, binary_values((2, 5, 8), (5, 8)), arrays, ORIN,
+               machine=InterpretedMachine)  # fmt: skip

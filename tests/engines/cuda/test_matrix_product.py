@@ -107,3 +107,14 @@ def test_a_fault_is_caught(fault: str):
         return check((21, 70), (70, 9), only="16x16", machine=machine)
 
     assert_caught(faulty, *FAULTS[fault])
+
+
+def test_the_ptx_rounds_twice_as_the_reference_does():
+    one = np.zeros(1, np.int32)
+    requantization = Requantization(one, np.ones(1, np.float32), 3, -120, 127)
+    fixed = RoundedTwice(2**30 + 12_345, 0, 9)
+    node = MatrixProduct(0, 1, 2, False, False, -7, 4, requantization, fixed)
+    random = np.random.default_rng(8)
+    arrays = {0: int8s(random, 9, 12), 1: int8s(random, 12, 10)}
+    shapes = values((9, 12), (12, 10), (9, 10))
+    check_node(choices, node, shapes, arrays, ORIN, only="16x16", machine=InterpretedMachine)
