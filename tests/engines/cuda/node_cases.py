@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,22 @@ def requantization(
     bias = random.integers(-spread, spread, channels).astype(np.int32)
     scale = random.uniform(20 / spread, 80 / spread, channels).astype(np.float32)
     return Requantization(bias, scale, zero_point, -120, 127)
+
+
+def far_reaching(
+    random: np.random.Generator, epilogue: Epilogue, bias: int, scale: float
+) -> Epilogue:
+    """Return one whose sums or results may be too large for the shortcuts of the arithmetic."""
+    own = epilogue.requantization
+    wide = replace(
+        own,
+        bias=random.integers(-bias, bias, len(own.bias)).astype(np.int32),
+        scale=np.full_like(own.scale, scale),
+    )
+    return replace(epilogue, requantization=wide)
+
+
+FAR = {"sums": (9_000_000, 2e-5), "results": (2_000, 100.0), "both": (200_000_000, 1.0)}
 
 
 def epilogue(

@@ -10,7 +10,16 @@ from edgeq.engines.cuda.nodes import Depthwise, Pair
 from edgeq.engines.cuda.targets import Target
 from tests.engines.cuda.harness import PLACEMENTS, MakeMachine, Placement, TestSite, check_node
 from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine
-from tests.engines.cuda.node_cases import assert_caught, epilogue, int8s, seen, values, window
+from tests.engines.cuda.node_cases import (
+    FAR,
+    assert_caught,
+    epilogue,
+    far_reaching,
+    int8s,
+    seen,
+    values,
+    window,
+)
 
 ORIN, NANO = Target(87), Target(53)
 
@@ -29,6 +38,7 @@ def check(
     other: bool = False,
     placement: Placement | str = "dense",
     only: str = "",
+    far: str = "",
     machine: MakeMachine = EmulatedMachine,
 ) -> tuple[str, ...]:
     random = np.random.default_rng(5)
@@ -36,6 +46,8 @@ def check(
     channels = x[3] * multiplier
     y = (x[0], seen(x[1], 0, slides), seen(x[2], 1, slides), channels)
     ending = epilogue(random, channels, size[0] * size[1], other=2 if other else None)
+    if far:
+        ending = far_reaching(random, ending, *FAR[far])
     node = Depthwise(0, 1, int8s(random, *size, channels), slides, zero_point, ending)
     arrays = {0: int8s(random, *x), 2: int8s(random, *y)}
     return check_node(
@@ -68,6 +80,12 @@ def test_values_may_lie_in_others(channels: int, placement: str):
 @pytest.mark.parametrize("zero_point", [-128, 127])
 def test_padding_holds_the_extreme_zero_points(zero_point: int):
     check((1, 4, 5, 4), (3, 3), before=(2, 2), after=(2, 2), zero_point=zero_point, only="2x2")
+
+
+@pytest.mark.parametrize("target", [ORIN, NANO], ids=["dp4a", "float32"])
+@pytest.mark.parametrize("far", FAR)
+def test_large_sums_and_results_take_no_shortcut(far: str, target: Target):
+    check((1, 4, 5, 8), (3, 3), far=far, target=target, only="1x2")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 4), (4, 6), (3, 8)])

@@ -12,7 +12,16 @@ from edgeq.engines.cuda.nodes import Chain, Convolution, Depthwise, Pair, Window
 from edgeq.engines.cuda.targets import Target
 from tests.engines.cuda.harness import PLACEMENTS, MakeMachine, TestSite, check_node
 from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine
-from tests.engines.cuda.node_cases import assert_caught, epilogue, int8s, seen, values, window
+from tests.engines.cuda.node_cases import (
+    FAR,
+    assert_caught,
+    epilogue,
+    far_reaching,
+    int8s,
+    seen,
+    values,
+    window,
+)
 
 ORIN = Target(87)
 POINT = Window((1, 1), (1, 1))
@@ -27,6 +36,7 @@ def separable(
     zero_point: int = -6,
     other: bool = False,
     table: bool = False,
+    far: str = "",
 ) -> tuple[Chain, tuple[int, ...], tuple[int, ...]]:
     """Return the chain, the shape between and that of y; x is value 0, y 2, other 3."""
     random = np.random.default_rng(8)
@@ -34,6 +44,8 @@ def separable(
     channels = x[3]
     middle = (x[0], seen(x[1], 0, slides), seen(x[2], 1, slides), channels)
     first = epilogue(random, channels, size[0] * size[1])
+    if far:
+        first = far_reaching(random, first, *FAR[far])
     if table:
         first = replace(first, table=int8s(random, 256))
     depthwise = Depthwise(0, 1, int8s(random, *size, channels), slides, zero_point, first)
@@ -52,12 +64,13 @@ def check(
     zero_point: int = -6,
     other: bool = False,
     table: bool = False,
+    far: str = "",
     placement: str = "dense",
     only: str = "separable",
     machine: MakeMachine = EmulatedMachine,
 ) -> tuple[str, ...]:
     node, middle, y = separable(
-        x, outputs, size, stride=stride, zero_point=zero_point, other=other, table=table
+        x, outputs, size, stride=stride, zero_point=zero_point, other=other, table=table, far=far
     )
     random = np.random.default_rng(9)
     arrays = {0: int8s(random, *x), 3: int8s(random, *y)}
@@ -93,6 +106,11 @@ def test_padding_holds_the_extreme_zero_points(zero_point: int):
     check((1, 4, 4, 8), 8, zero_point=zero_point, only="strip2")
 
 
+@pytest.mark.parametrize("far", FAR)
+def test_large_sums_and_results_between_take_no_shortcut(far: str):
+    check((1, 4, 4, 8), 8, far=far, only=SMALL)
+
+
 def test_the_parts_may_run_one_after_the_other():
     names = check((1, 6, 6, 8), 8, only="depthwise_tiled")
     assert all(" + conv" in name for name in names)
@@ -119,7 +137,7 @@ FAULTS = {
     ),
     "a strip of the next row": ("index / EQ_STRIPS", "(index + 1) / EQ_STRIPS"),
     "channels exchanged": ("c % EQ_BK / 16)", "c % EQ_BK / 16 ^ 1)"),
-    "the other part's zero point": ("v + 128", "v + 127"),
+    "the other part's zero point": ("(four) + 128", "(four) + 127"),
     "a strip's last pixel stored": ("return w < EQ_Y_W;", "return true;"),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from edgeq.engines.cuda.binding.depthwise_tile import Tile, window_constants
+from edgeq.engines.cuda.binding.depthwise_tile import Tile, bounds, window_constants
 from edgeq.engines.cuda.binding.epilogue import Ending
 from edgeq.engines.cuda.binding.packing import Pixels, round_up, sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
@@ -127,6 +127,6 @@ def _tiles(case: Case, side: int, size: int) -> int:
 
 
 def _bind_tiled(case: Case, tile: Tile, threads: int) -> tuple[Launch, ...]:
-    own = {**tile.constants(), "STORE_BYTES": min(case.ending.vector, 4)}
+    own = {**tile.constants(), **bounds(case.node)}
     weights = case.site.constant(tile.packed(case.node.weights))
     return case.launch("depthwise_tiled", own, threads, weights)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.engines.cuda.binding.convolution_problem import EXACT_ADDITION
 from edgeq.engines.cuda.binding.packing import Pixels, padded, round_up
 from edgeq.engines.cuda.launch import Constant
 from edgeq.engines.cuda.nodes import Depthwise, Int8s, Pair, Window
@@ -16,7 +17,7 @@ GROUP_STEPS = (2, 4)
 LOAD_INSTRUCTIONS = 4  # of four channels of a column: the test of its place, the load
 TRANSPOSE_INSTRUCTIONS = 8  # of a group of four columns
 FLOAT_INSTRUCTIONS = 2  # to make a float of a byte
-STORE_INSTRUCTIONS = 48  # of four channels of an output, through the requantization
+STORE_INSTRUCTIONS = 24  # of four channels of an output, through the requantization
 OTHER_REGISTERS = 28  # addresses, places, constants
 
 
@@ -112,6 +113,18 @@ def window_constants(node: Depthwise, x: Pixels, y: Pair) -> dict[str, Constant]
     sides = {f"{name}_{'HW'[s]}": pair[s] for name, pair in pairs.items() for s in (0, 1)}
     own = {"N": x.n, "X_C": x.channels, "X_PITCH": x.pitch, "ZERO_POINT": node.zero_point}
     return {**sides, **own, "KH": window.size[0], "KW": window.size[1]}
+
+
+def bounds(node: Depthwise) -> dict[str, Constant]:
+    """Return which shortcuts of the epilogue are exact, whatever x holds."""
+    own = node.epilogue.requantization
+    taps = np.abs(node.weights.astype(np.int64)).sum(axis=(0, 1))
+    sums = 128 * taps + np.abs(own.bias.astype(np.int64))
+    results = sums * own.scale.astype(np.float64)
+    return {
+        "SUM_IS_SMALL": int(sums.max() < EXACT_ADDITION),
+        "RESULT_IS_SMALL": int(results.max() < EXACT_ADDITION - 1),
+    }
 
 
 def packed_words(weights: Int8s) -> npt.NDArray[np.int32]:

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.engines.cuda.binding.convolution_mma import CHUNK, in_chunks
-from edgeq.engines.cuda.binding.depthwise_tile import Tile, packed_words, window_constants
+from edgeq.engines.cuda.binding.depthwise_tile import (
+    Tile,
+    bounds,
+    packed_words,
+    window_constants,
+)
 from edgeq.engines.cuda.binding.epilogue import Ending
 from edgeq.engines.cuda.binding.packing import Pixels, padded, round_up, sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
@@ -196,6 +201,7 @@ class Block:
             "MIDDLE_ZERO_POINT": own.zero_point,
             "MIDDLE_LOW": own.low,
             "MIDDLE_HIGH": own.high,
+            **{f"MIDDLE_{name}": value for name, value in bounds(case.depthwise).items()},
             "MIDDLE_TABLE": int(case.depthwise.epilogue.table is not None),
             "STRIPS": self.strips,
             "PIXELS": case.y.n * case.y.h * self.strips * self.strip,

@@ -156,14 +156,18 @@ EQ_DEV void depthwise_see(Seen& seen, const i8* p, bool inside, int left, int c)
   depthwise_prepare(seen, columns);
 }
 
-// The sums of the tile whose first output is (oh, ow) of image n, channels c to c + 3.
+// The sums of the tile whose first output is (oh, ow) of image n, channels c to c + 3. They begin at
+// `start`, but for floats, which it is added to at the end.
 EQ_DEV void depthwise_sum(Sum (&sums)[EQ_TILE_H][EQ_TILE_W][4], const i8* x, const int* weights,
-                          int n, int oh, int ow, int c) {
+                          int4 start, int n, int oh, int ow, int c) {
   const int top = oh * EQ_STRIDE_H - EQ_BEFORE_H, left = ow * EQ_STRIDE_W - EQ_BEFORE_W;
   const i8* corner = x + ((n * EQ_X_H + top) * EQ_X_W + left) * EQ_X_PITCH + c;
 #pragma unroll
-  for (int i = 0; i < EQ_TILE_H * EQ_TILE_W * 4; i++)
-    sums[i / (EQ_TILE_W * 4)][i / 4 % EQ_TILE_W][i % 4] = 0;
+  for (int i = 0; i < EQ_TILE_H * EQ_TILE_W; i++) {
+    Sum* four = sums[i / EQ_TILE_W][i % EQ_TILE_W];
+    four[0] = EQ_DP4A ? start.x : 0, four[1] = EQ_DP4A ? start.y : 0;
+    four[2] = EQ_DP4A ? start.z : 0, four[3] = EQ_DP4A ? start.w : 0;
+  }
 #pragma unroll
   for (int row = 0; row < EQ_ROWS; row++) {
     Seen seen;
@@ -178,4 +182,10 @@ EQ_DEV void depthwise_sum(Sum (&sums)[EQ_TILE_H][EQ_TILE_W][4], const i8* x, con
       depthwise_add(sums[k], seen, taps);
     }
   }
+}
+
+EQ_DEV int4 depthwise_whole(const Sum (&sums)[4], int4 start) {
+  const int4 whole = {(int)sums[0], (int)sums[1], (int)sums[2], (int)sums[3]};
+  if (EQ_DP4A) return whole;
+  return {whole.x + start.x, whole.y + start.y, whole.z + start.z, whole.w + start.w};
 }

@@ -3,20 +3,6 @@
 // y [N, Y_H, Y_W, X_C], pixels Y_PITCH apart.
 #include "depthwise.cuh"
 
-EQ_DEV void depthwise_store(i8* y, int m, int c, const Sum (&sums)[4], const int* bias,
-                            const float* scale, const i8* other, const i8* table) {
-#if EQ_STORE_BYTES >= 4
-  const int4 sum = {(int)sums[0], (int)sums[1], (int)sums[2], (int)sums[3]};
-  const u32 b = EQ_ADD ? (u32)eq_ldg1(other + m * EQ_OTHER_PITCH + c) : 0;
-  eq_st1(y + m * EQ_Y_PITCH + c,
-         (int)eq_epilogue4(sum, eq_ldg4(bias + c), eq_ldg4(scale + c), b, table));
-#else
-#pragma unroll
-  for (int v = 0; v < 4; v++)
-    if (c + v < EQ_X_C) eq_store_result(y, m, c + v, (int)sums[v], bias, scale, other, table);
-#endif
-}
-
 EQ_KERNEL(EQ_THREADS, 1)
 void depthwise_tiled(const i8* __restrict__ x, const int* __restrict__ weights,
                      const int* __restrict__ bias, const float* __restrict__ scale,
@@ -31,14 +17,16 @@ void depthwise_tiled(const i8* __restrict__ x, const int* __restrict__ weights,
   const int oh = tile_h / EQ_STEP_H * (EQ_STEP_H * EQ_TILE_H) + tile_h % EQ_STEP_H;
   const int ow = tile_w / EQ_STEP_W * (EQ_STEP_W * EQ_TILE_W) + tile_w % EQ_STEP_W;
   Sum sums[EQ_TILE_H][EQ_TILE_W][4];
-  depthwise_sum(sums, x, weights, n, oh, ow, c);
+  const int4 start = eq_biases(bias + c), scales = eq_ldg4(scale + c);
+  depthwise_sum(sums, x, weights, start, n, oh, ow, c);
 #pragma unroll
   for (int k = 0; k < EQ_TILE_H; k++) {
 #pragma unroll
     for (int i = 0; i < EQ_TILE_W; i++) {
       const int h = oh + k * EQ_STEP_H, w = ow + i * EQ_STEP_W;
       if (h < EQ_Y_H && w < EQ_Y_W)
-        depthwise_store(y, (n * EQ_Y_H + h) * EQ_Y_W + w, c, sums[k][i], bias, scale, other, table);
+        eq_store_four(y, (n * EQ_Y_H + h) * EQ_Y_W + w, c, depthwise_whole(sums[k][i], start),
+                      scales, other, table);
     }
   }
 }

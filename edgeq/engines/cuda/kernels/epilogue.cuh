@@ -12,6 +12,12 @@ EQ_DEV float eq_sum_as_float(int sum) { return __fadd_rn(eq_bits_float(sum), -12
 EQ_DEV float eq_sum_as_float(int sum) { return __int2float_rn(sum); }
 #endif
 
+// Four biases, as sums begin that are completed by them at the end.
+EQ_DEV int4 eq_biases(const int* bias) {
+  const int4 v = eq_ldg4(bias);
+  return {v.x + EQ_SUM_START, v.y + EQ_SUM_START, v.z + EQ_SUM_START, v.w + EQ_SUM_START};
+}
+
 // Its first half, saturated only to what is less than int8; the sum holds EQ_SUM_START and the bias.
 // To clamp after rounding is the same as before, and eq_rint can round what is known to stay small.
 EQ_DEV int eq_rounded(int sum, float scale) {

@@ -25,10 +25,29 @@ EQ_DEV void separable_fetch(char* stage, const i8* tile) {
     eq_cp_async<16>(stage + chunk * 16, tile + chunk * 16);
 }
 
-EQ_DEV int separable_middle(int acc, int scale, const i8* __restrict__ table) {
-  const int v = eq_requant(acc, eq_bits_float(scale), EQ_MIDDLE_ZERO_POINT, EQ_MIDDLE_LOW,
-                           EQ_MIDDLE_HIGH);
-  return EQ_MIDDLE_TABLE ? eq_ldg_i8(table + v + 128) : v;
+// The depthwise part's result, as epilogue.cuh's `eq_rounded`: sums begin at MIDDLE_START.
+#define EQ_MIDDLE_START (EQ_MIDDLE_SUM_IS_SMALL ? 0x4B400000 : 0)
+EQ_DEV int separable_rounded(int sum, int scale) {
+  float v = EQ_MIDDLE_SUM_IS_SMALL ? __fadd_rn(eq_bits_float(sum), -12582912.0f)
+                                   : __int2float_rn(sum);
+  v = __fmul_rn(v, eq_bits_float(scale));
+  if (!EQ_MIDDLE_RESULT_IS_SMALL)
+    v = fminf(fmaxf(v, (float)(EQ_MIDDLE_LOW - EQ_MIDDLE_ZERO_POINT)),
+              (float)(EQ_MIDDLE_HIGH - EQ_MIDDLE_ZERO_POINT));
+  int rounded = eq_rint(v) + EQ_MIDDLE_ZERO_POINT;
+  if (EQ_MIDDLE_LOW > -128) rounded = max(rounded, EQ_MIDDLE_LOW);
+  if (EQ_MIDDLE_HIGH < 127) rounded = min(rounded, EQ_MIDDLE_HIGH);
+  return rounded;
+}
+
+EQ_DEV u32 separable_middle(int4 sums, int4 scales, const i8* __restrict__ table) {
+  const u32 upper = eq_pack2_saturated(separable_rounded(sums.z, scales.z),
+                                       separable_rounded(sums.w, scales.w), 0);
+  const u32 four = eq_pack2_saturated(separable_rounded(sums.x, scales.x),
+                                      separable_rounded(sums.y, scales.y), upper);
+  if (!EQ_MIDDLE_TABLE) return four;
+  return eq_pack4(eq_ldg_i8(table + eq_byte<0>(four) + 128), eq_ldg_i8(table + eq_byte<1>(four) + 128),
+                  eq_ldg_i8(table + eq_byte<2>(four) + 128), eq_ldg_i8(table + eq_byte<3>(four) + 128));
 }
 
 // Writes one strip's pixels of four channels into the rows of the product.
@@ -38,15 +57,16 @@ EQ_DEV void separable_strip(char* rows, int strip, int c, const i8* x, const int
   const int line = index / EQ_STRIPS;
   if (line >= EQ_N * EQ_Y_H) return;
   Sum sums[1][EQ_TILE_W][4];
-  depthwise_sum(sums, x, taps, line / EQ_Y_H, line % EQ_Y_H, index % EQ_STRIPS * EQ_TILE_W, c);
-  const int4 b = eq_ldg4(bias + c), s = eq_ldg4(scale + c);
+  int4 start = eq_ldg4(bias + c);
+  const int4 scales = eq_ldg4(scale + c);
+  start = {start.x + EQ_MIDDLE_START, start.y + EQ_MIDDLE_START, start.z + EQ_MIDDLE_START,
+           start.w + EQ_MIDDLE_START};
+  depthwise_sum(sums, x, taps, start, line / EQ_Y_H, line % EQ_Y_H, index % EQ_STRIPS * EQ_TILE_W,
+                c);
   char* column = rows + c / EQ_BK * EQ_A_BYTES + c % 16;
 #pragma unroll
   for (int i = 0; i < EQ_TILE_W; i++) {
-    const u32 four = eq_pack4(separable_middle(sums[0][i][0] + b.x, s.x, table),
-                              separable_middle(sums[0][i][1] + b.y, s.y, table),
-                              separable_middle(sums[0][i][2] + b.z, s.z, table),
-                              separable_middle(sums[0][i][3] + b.w, s.w, table));
+    const u32 four = separable_middle(depthwise_whole(sums[0][i], start), scales, table);
     eq_st1(column + eq_swizzled(strip * EQ_TILE_W + i, c % EQ_BK / 16), (int)four);
   }
 }

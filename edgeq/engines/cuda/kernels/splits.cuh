@@ -2,12 +2,6 @@
 // holds a counter for each tile, and from int SPLIT_SUMS on TILE_SUMS partial sums a tile, in the
 // order in which threads hold them.
 
-// Four biases, as sums begin that are completed by them at the end.
-EQ_DEV int4 eq_biases(const int* bias) {
-  const int4 v = eq_ldg4(bias);
-  return {v.x + EQ_SUM_START, v.y + EQ_SUM_START, v.z + EQ_SUM_START, v.w + EQ_SUM_START};
-}
-
 #define EQ_FIRST_STEP (EQ_SPLITS > 1 ? (int)blockIdx.z * EQ_SPLIT_STEPS : 0)  // of this block
 #define EQ_END_STEP (EQ_SPLITS > 1 ? min(EQ_FIRST_STEP + EQ_SPLIT_STEPS, EQ_STEPS) : EQ_STEPS)
 
