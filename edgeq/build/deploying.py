@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edgeq.build.gate import LATENCY_INPUTS, Gated, verified_as
+from edgeq.build.forms import quantized_form
+from edgeq.build.gate import LATENCY_INPUTS, Gated, pass_gate, verified_as
+from edgeq.build.layers import refined_as
 from edgeq.build.work import Work
 from edgeq.engines import latency
 from edgeq.engines.base import Engine
@@ -81,6 +83,28 @@ def deploy(
     details = {**found[best].details, **({"refused": refused} if refused else {})}
     chosen = found[best]
     return Deployed(chosen.backend, chosen.kind, chosen.gated, timed, chosen.files, details)
+
+
+def served_by_cpu(
+    work: Work, deployed: Deployed, reference: Engine, engines: contextlib.ExitStack
+) -> Deployed:
+    """Return what the CPU serves after all without the INT8 kernels that it alone is slow in.
+
+    Raises:
+        EngineError, GateError: as `pass_gate`.
+    """
+    made, own = deployed.gated.made, replace(work, every_kernel=False)
+    if deployed.backend != CPU.name or not work.every_kernel or made.ranges is None:
+        return deployed
+    plain = quantized_form(own, made.source, made.ranges)
+    if plain.int8_ops == quantized_form(work, made.source, made.ranges).int8_ops:
+        return deployed
+    form = made.with_form(plain.model, plain.float_ops)
+    form = replace(form, int8=refined_as(own, form, made.refined) or form.int8)
+    passed = pass_gate(own, form, reference, engines)
+    again = deploy(own, passed, reference, (CPU,), engines)
+    others = tuple(figure for figure in deployed.latency if figure.engine == "cuda-int8")
+    return replace(again, latency=(*again.latency, *others), details=deployed.details)
 
 
 def _deployed(

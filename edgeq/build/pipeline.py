@@ -10,7 +10,7 @@ import contextlib
 from pathlib import Path
 
 from edgeq.build.bundling import Measured, explained, write
-from edgeq.build.deploying import contenders, deploy
+from edgeq.build.deploying import contenders, deploy, served_by_cpu
 from edgeq.build.forms import first_form
 from edgeq.build.gate import pass_gate
 from edgeq.build.options import BuildOptions, BuildResult
@@ -73,6 +73,7 @@ def build(
         work = Work(content, model, source, split, options, stages, keep, calibration, own_kernels)
         passed = pass_gate(work, refined(work, first_form(work)), reference, engines)
         deployed = deploy(work, passed, reference, backends, engines)
+        deployed = served_by_cpu(work, deployed, reference, engines)
         gated, made = deployed.gated, deployed.gated.made
         golden = _golden(gated.engine, gated.inputs[: options.golden])
     stages.begin("explain")

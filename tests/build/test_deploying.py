@@ -17,7 +17,8 @@ from edgeq.engines.base import Engine
 from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.table import CPU, Backend, Files, Made, Wish
 from edgeq.errors import EngineError, GateError
-from tests.build_samples import from_list
+from tests.build_samples import drawn, from_list
+from tests.engines.op_case import Graph
 
 QUICK = {"method": "max", "refine": False}
 DETAILS = {"target": "sm_87", "kernels": 3, "tuned": True, "tuning": "", "cpu_ops": []}
@@ -122,3 +123,21 @@ def test_kernels_for_another_box_are_proven_by_the_cpu(deploy) -> None:
 def test_a_target_without_the_gpu_is_refused(deploy) -> None:
     with pytest.raises(EngineError, match="backend 'cpu' has no targets"):
         deploy(_gpu(Stand), backend="cpu", target="sm_87")
+
+
+def test_the_cpu_is_spared_the_int8_kernels_that_it_is_slow_in(tmp_path, monkeypatch) -> None:
+    g = Graph({"x0": (1, 16, 16, 16)})
+    shape = (1, 16, 16, 16)
+    convolved = g.apply(
+        "CONV_2D", [g.inputs[0], g.weights((16, 1, 1, 16), 0), g.bias(16)], shape,
+        options="Conv2DOptions", strideW=1, strideH=1,
+    )  # fmt: skip
+    content = g.finish(g.op("HARD_SWISH", [convolved], ("y", shape))).to_bytes()
+    gpu = _gpu(lambda content: Stand(content, delay_s=0.01))
+    monkeypatch.setattr(table, "BACKENDS", (gpu, CPU))
+    source = from_list(drawn(24, x0=shape))
+    on_cpu = build(content, source, tmp_path / "cpu", BuildOptions(**QUICK))
+    assert (on_cpu.backend, [op.name for op in on_cpu.float_ops]) == ("cpu", ["HARD_SWISH"])
+    assert {f.engine for f in on_cpu.latency} == {"float", "cpu-int8", "cuda-int8"}
+    on_gpu = build(content, source, tmp_path / "gpu", BuildOptions(**QUICK, backend="cuda"))
+    assert (on_gpu.backend, on_gpu.float_ops) == ("cuda", ())
