@@ -11,6 +11,7 @@ from tests.engines.cuda.convolutions import Case, check
 from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine
 
 SMALL = Case(h=5, w=5, c=32, oc=32, adds=True)
+SHALLOW = ("conv_mma 32x32x32 w16x16 s2 k1", "sm_87")
 MMA = ("conv_mma 32x32x64 w16x16 s3 k1", "sm_87")
 SPLIT = ("conv_mma 32x32x64 w16x16 s3 k2", "sm_87")
 NARROW = ("conv_mma_8816 32x32x64 w16x16 s2 k1", "sm_75")
@@ -63,7 +64,7 @@ MUTANTS = {
     ),
     "the next channel's bias": Mutant(MMA, "four[3] = start.y", "four[3] = start.x"),
     "a sum begun one too high": Mutant(
-        MMA, "EQ_SUM_START 0x4B400000", "EQ_SUM_START 0x4B400001", Case(h=9, w=9, kernel=(1, 1))
+        SHALLOW, "EQ_SUM_START 0x4B400000", "EQ_SUM_START 0x4B400001", Case(h=9, w=9, kernel=(1, 1))
     ),
     "a row too many inside x": Mutant(MMA, "eq_clamp(size - first,", "eq_clamp(size - first + 1,"),
     "zero where x's zero point belongs": Mutant(
@@ -77,7 +78,7 @@ MUTANTS = {
         MMA, "other * EQ_ADD_B_FACTOR", "other * EQ_ADD_A_FACTOR"
     ),
     "rounding half up": Mutant(
-        MMA,
+        SHALLOW,
         "eq_float_bits(__fadd_rn(v, 12582912.0f)) - 0x4B400000",
         "__float2int_rd(__fadd_rn(v, 0.5f))",
         Case(h=17, w=17, kernel=(1, 1), has_ties=True),

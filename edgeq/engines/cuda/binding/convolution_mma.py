@@ -107,8 +107,10 @@ SHAPES = (  # bm, bn, wm, wn
     (128, 256, 64, 64),
     (128, 128, 64, 64),
     (64, 128, 32, 64),
+    (128, 96, 64, 48),
     (128, 64, 64, 32),
     (64, 64, 32, 32),
+    (128, 48, 32, 48),
     (128, 32, 32, 32),
     (64, 32, 32, 16),
     (32, 64, 16, 32),
@@ -118,6 +120,8 @@ SHAPES = (  # bm, bn, wm, wn
     (16, 64, 16, 16),
 )
 ASYNCHRONOUS = ((64, 3), (64, 6), (128, 4))  # bytes of K a step, stages
+STAGED = ((64, 2),)  # through registers
+SHALLOW = 32  # bytes of K that are one product of the tensor cores
 SPLITS = (1, 2, 4, 8)
 DEEP = 4  # steps from which on the longer ones are tried
 
@@ -125,18 +129,31 @@ DEEP = 4  # steps from which on the longer ones are tried
 def tensor(problem: Problem) -> Iterator[TiledProduct]:
     """Yield the tiles that fit."""
     target = problem.site.target
-    for step, stages in ASYNCHRONOUS if target.has_wide_mma else ((64, 2),):
-        gather = Gather.of(problem, step)
-        if gather is None or (step > 64 and gather.steps < DEEP):
-            continue
+    for gather, stages in _pipelines(problem):
         for shape in SHAPES:
-            tile = _tile(target, shape, step, stages)
-            if tile is None or (stages > 3 and gather.steps <= 3):
-                continue
+            tile = _tile(target, shape, gather.step, stages)
+            if tile is None:
+                return
             for splits in SPLITS:
                 product = TiledProduct(problem, gather, replace(tile, splits=splits), tile.template)
                 if product.is_sound:
                     yield product
+
+
+def _pipelines(problem: Problem) -> Iterator[tuple[Gather, int]]:
+    """Yield ways to step along K, and stages: no longer steps and no more stages than K fills."""
+    given = ASYNCHRONOUS if problem.site.target.has_wide_mma else STAGED
+    known = set[tuple[int, int]]()
+    for step, most in given:
+        gather = Gather.of(problem, step)
+        if gather is None or (step > 64 and gather.steps < DEEP):
+            continue
+        if gather.depth <= SHALLOW:
+            gather = replace(gather, step=SHALLOW)
+        stages = min(most, gather.steps + 1)
+        if (gather.step, stages) not in known:
+            known.add((gather.step, stages))
+            yield gather, stages
 
 
 def _tile(

@@ -57,8 +57,8 @@ EQ_DEV u32 eq_positions(int first, int step, int count, int size) {
 EQ_DEV eq_Window eq_window(const i8* __restrict__ x, int m) {
   m = min(m, EQ_PIXELS - 1);
   if (EQ_IS_POINTWISE && EQ_STRIDE_H == 1 && EQ_STRIDE_W == 1) return {x + m * EQ_X_PITCH, ~0u};
-  const int image = m / (EQ_Y_H * EQ_Y_W);
-  const int top = m / EQ_Y_W % EQ_Y_H * EQ_STRIDE_H - EQ_BEFORE_H;
+  const int image = EQ_PIXELS > EQ_Y_H * EQ_Y_W ? m / (EQ_Y_H * EQ_Y_W) : 0;
+  const int top = (m / EQ_Y_W - image * EQ_Y_H) * EQ_STRIDE_H - EQ_BEFORE_H;
   const int left = m % EQ_Y_W * EQ_STRIDE_W - EQ_BEFORE_W;
   const int pixel = (image * EQ_X_H + top) * EQ_X_W + left;
   u32 inside = ~0u;
