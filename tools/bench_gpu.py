@@ -9,7 +9,8 @@ there, one call after the other; "GPU us" is the net alone by the GPU's clock, r
 graph. edgeq with one CUDA graph and launch by launch; torch.compile in fp16, channels_last, the
 same two ways; LiteRT on the CPU with all threads. Layer by layer at the first batch: what edgeq
 reaches of the board's peaks, beside cuDNN's INT8 convolutions (nvidia-cudnn-frontend, the best of
-its plans) and torch._int_mm (cuBLASLt, without requantization).
+its plans) and torch._int_mm (cuBLASLt, without requantization). A step that carries out more than
+the convolution, an addition or the next layer too, is compared whole.
 
 Each measurement is a child process. A library that is not installed is listed as absent, with the
 reason; after --limit seconds what is left is listed as skipped.
