@@ -26,6 +26,20 @@ READS_SHAPE_ONLY = {
     "RANK": lambda shape: np.array(len(shape)),
 }
 FREE = -1
+# Ops whose results have as many elements as their inputs' values say: all of them, or by the
+# inputs at these positions where those are not known beforehand.
+COUNTS = frozenset({"UNIQUE", "WHERE"})
+SHAPED_BY = {
+    "ARG_MAX": (1,), "ARG_MIN": (1,), "BATCH_TO_SPACE_ND": (1, 2), "BROADCAST_TO": (1,),
+    "EXPAND_DIMS": (1,), "FILL": (0,), "MEAN": (1,), "MIRROR_PAD": (1,),
+    "NON_MAX_SUPPRESSION_V4": (2,), "NON_MAX_SUPPRESSION_V5": (2,), "ONE_HOT": (1,), "PAD": (1,),
+    "PADV2": (1,), "RANGE": (0, 1, 2), "REDUCE_MAX": (1,), "REDUCE_MIN": (1,), "RESHAPE": (1,),
+    "RESIZE_BILINEAR": (1,), "RESIZE_NEAREST_NEIGHBOR": (1,), "SLICE": (1, 2),
+    "SPACE_TO_BATCH_ND": (1, 2), "SPARSE_TO_DENSE": (1,), "SPLIT": (0,), "SPLIT_V": (1, 2),
+    "STRIDED_SLICE": (1, 2, 3), "SUM": (1,), "TILE": (1,), "TOPK_V2": (1,), "TRANSPOSE": (1,),
+    "TRANSPOSE_CONV": (0,),
+}  # fmt: skip
+CALLS = frozenset({"CALL", "IF", "WHILE"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +52,7 @@ class Tensor:
     quantization: Quantization | None = None
     constant: Array | None = None
     is_variable: bool = False  # an op's state, there before the op writes it
+    is_fixed: bool = True  # False: the values of other tensors decide its shape at run time
 
     @property
     def is_given(self) -> bool:
@@ -174,8 +189,22 @@ def _fold(model: Model, op: Op, tensors: list[Tensor]) -> list[Tensor] | None:
 
 
 def _reshaped(model: Model, op: Op, tensors: list[Tensor]) -> list[Tensor]:
+    if not _is_fixed(model, op, tensors):
+        return [dataclasses.replace(tensors[t], is_fixed=False) for t in op.outputs]
     shapes = zip(op.outputs, _shapes(model, op, tensors), strict=True)
     return [dataclasses.replace(tensors[t], shape=shape) for t, shape in shapes]
+
+
+def _is_fixed(model: Model, op: Op, tensors: list[Tensor]) -> bool:
+    """Say whether the shapes of the op's results are known before it runs."""
+    deciding = [op.inputs[p] for p in SHAPED_BY.get(op.name, ()) if p < len(op.inputs)]
+    is_free = any(FREE in indices(model.tensors[t].shapeSignature) for t in op.outputs)
+    return (
+        op.name not in COUNTS
+        and not (op.name in CALLS and is_free)
+        and all(tensors[t].constant is not None for t in deciding)
+        and all(tensors[t].is_fixed for t in op.inputs if t >= 0)
+    )
 
 
 def _run_alone(model: Model, op: Op, tensors: list[Tensor]) -> list[Array]:

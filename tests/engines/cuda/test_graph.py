@@ -66,6 +66,24 @@ def test_an_op_that_no_output_needs_is_left_out() -> None:
     assert [op.position for op in read(g.finish(y)).ops] == [1]
 
 
+def test_a_shape_that_values_decide_is_not_believed_nor_any_that_follows() -> None:
+    g = Int8Model()
+    x, size = g.input((1, 4)), g.input((2,), type_name="INT32")
+    y, z, other = (g.activation((1, 4)) for _ in range(3))
+    g.op("RESHAPE", [x, size], y, "Reshape", version=1)
+    g.op("ABS", [y], z)
+    g.op("ABS", [x], other)
+    graph = read(g.finish(z, other))
+    assert [graph.tensors[t].is_fixed for t in (x, y, z, other)] == [True, False, False, True]
+
+
+def test_what_counts_its_input_has_no_fixed_shape() -> None:
+    g = Int8Model()
+    x, y = g.input((4,), type_name="INT32"), g.activation((1, 1), type_name="INT32")
+    g.op("WHERE", [x], y, "Where", version=1)
+    assert not read(g.finish(y)).tensors[y].is_fixed
+
+
 def test_options_are_decoded_with_their_defaults() -> None:
     g = Int8Model()
     x, y = g.input((1, 2, 2, 1)), g.activation((1, 2, 2, 1))

@@ -16,6 +16,7 @@ from tests.engines.cuda.lowered import differing_bytes
 
 Build = Callable[[Int8Model], int]
 IMAGE = (1, 4, 4, 2)
+UNKNOWN = "takes or gives a tensor whose shape is not known beforehand"
 SO_ANOTHER = "so another kernel computes it"
 
 
@@ -109,6 +110,16 @@ def a_begin_that_is_computed(g: Int8Model) -> int:
     return g.op("SLICE", [g.input(IMAGE), begin, g.constant(IMAGE)], g.activation(IMAGE))
 
 
+def a_shape_that_is_computed(g: Int8Model) -> int:
+    shape = g.input((2,), type_name="INT32")
+    return g.op("RESHAPE", [g.input(IMAGE), shape], g.activation((1, 32)), "Reshape", version=1)
+
+
+def slices_that_are_computed(g: Int8Model) -> int:
+    inputs = [g.input(IMAGE), g.input((3,), type_name="INT32")]
+    return g.op("GATHER", inputs, g.activation((1, 4, 4, 3)), "Gather", axis=3)
+
+
 def a_new_axis(g: Int8Model) -> int:
     x, ends = g.input(IMAGE), [g.constant([v] * 4) for v in (0, 4, 1)]
     y = g.activation((1, *IMAGE[:3]))
@@ -144,10 +155,12 @@ REASONS: tuple[tuple[Build, str], ...] = (
     (dimensions_apart, "MEAN reduces dimensions that do not stand together"),
     (slopes_for_each_pixel, "PRELU has slopes of the shape [4, 4, 2]"),
     (a_difference_of_two, "SQUARED_DIFFERENCE of two values has no kernel"),
-    (a_begin_that_is_computed, "SLICE needs 't0' before it runs"),
+    (a_begin_that_is_computed, f"SLICE {UNKNOWN}"),
+    (slices_that_are_computed, "GATHER needs 't1' before it runs"),
     (a_new_axis, "STRIDED_SLICE adds dimensions"),
     (a_concatenation_with_relu, "CONCATENATION has a fused activation"),
     (sixteen_bits, "TANH takes or gives INT16"),
+    (a_shape_that_is_computed, f"RESHAPE {UNKNOWN}"),
 )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ class Draft:
         tensor = self.tensor(index)
         require(tensor.type in DATATYPES, f"takes or gives {tensor.type}")
         require(0 not in tensor.shape, "takes or gives an empty tensor")
+        require(tensor.is_fixed, "takes or gives a tensor whose shape is not known beforehand")
         self.values[index] = Value(tensor.name, tensor.shape, DATATYPES[tensor.type])
         if tensor.constant is not None:
             self.constants[index] = tensor.constant
