@@ -19,6 +19,7 @@ from edgeq.engines.cuda.arena import aligned
 from edgeq.engines.cuda.binding.site import Choice
 from edgeq.engines.cuda.binding.table import choices
 from edgeq.engines.cuda.borders import prepare_borders
+from edgeq.engines.cuda.chaining import chain
 from edgeq.engines.cuda.fusing import fuse
 from edgeq.engines.cuda.launch import Kernel, Launch, Pointer, View
 from edgeq.engines.cuda.layout import ITEMSIZE, Layout, lay_out
@@ -117,7 +118,9 @@ def make_plan(program: Program, target: Target, pick: Pick = first) -> Plan:
         EngineError: a node for which there is no kernel.
     """
     check_program(program)
-    layout = lay_out(prepare_borders(fuse(program, check_program)), target)
+    fused = chain(prepare_borders(fuse(program, check_program)))
+    check_program(fused)
+    layout = lay_out(fused, target)
     site = Placement(layout, target)
     steps = tuple(_step(position, site, pick) for position in range(len(layout.program.nodes)))
     return Plan(
