@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.cuda.backend import make_package
-from edgeq.engines.cuda.context import shared_gpu
+from edgeq.engines.cuda.context import Gpu, shared_gpu
 from edgeq.engines.cuda.device import facts
 from edgeq.engines.cuda.engine import CudaEngine
+from edgeq.engines.cuda.gpu_thread import OwnerThread
 from edgeq.engines.cuda.loaded import LoadedPlan, load
 from edgeq.engines.cuda.package import Package, as_model
 from edgeq.engines.cuda.plan import Plan
@@ -50,13 +53,25 @@ def measure(content: bytes, batch: int, seconds: float) -> dict[str, Any]:
         seconds: how long each way is timed.
     """
     content = batched(content, batch)
-    package = make_package(content, threads=_threads())
-    compared = _compared(package, content)
-    ways: dict[str, Any] = {"graph": _engine_time(package, content, seconds)}
-    layers: list[dict[str, Any]] = []
-    if len(package.planned.plans) == len(package.planned.partition.parts) == 1:
-        ways["eager"], ways["graph"]["gpu_us"], layers = _plan_times(package, content, seconds)
-    return {**compared, "ways": ways, "layers": layers, "tuning": package.origin.reason}
+    with held_gpu():
+        package = make_package(content, threads=_threads())
+        compared = _compared(package, content)
+        ways: dict[str, Any] = {"graph": _engine_time(package, content, seconds)}
+        layers: list[dict[str, Any]] = []
+        if package.planned.partition.is_whole:
+            ways["eager"], ways["graph"]["gpu_us"], layers = _plan_times(package, content, seconds)
+    return {**compared, "ways": ways, "layers": layers}
+
+
+@contextlib.contextmanager
+def held_gpu() -> Iterator[OwnerThread[Gpu]]:
+    """Keep the context between engines: the last one to close ends it otherwise."""
+    owner = shared_gpu()
+    owner.acquire()
+    try:
+        yield owner
+    finally:
+        owner.release()
 
 
 def cpu(content: bytes, batch: int, seconds: float) -> dict[str, Any]:
@@ -105,9 +120,7 @@ def _plan_times(
     cubins = {kernel: package.kernels[kernel].image for kernel in plan.kernels}
     (inputs,) = noise(content, 1)
     given = list(inputs.values())
-    owner = shared_gpu()
-    owner.acquire()
-    try:
+    with held_gpu() as owner:
         loaded = load(owner, plan, cubins)
         eager = owner.call(
             lambda _: asdict(time_calls(lambda: loaded.run_eagerly(given), seconds=seconds))
@@ -115,8 +128,6 @@ def _plan_times(
         whole = owner.call(lambda _: loaded.microseconds(plan.launches))
         layers = owner.call(lambda _: _layers(loaded, plan))
         owner.call(lambda _: loaded.close())
-    finally:
-        owner.release()
     return eager, whole, layers
 
 
