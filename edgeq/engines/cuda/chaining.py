@@ -29,7 +29,7 @@ Follows = Callable[[Program, Node, Node], bool]
 
 def chain(program: Program) -> Program:
     """Join every chain; values that other nodes or the outputs need stay where they are."""
-    program = _past_reshapes(program)
+    program = _past_reshapes(_as_dense(program))
     position = 0
     while position < len(program.nodes):
         *removed, last = _chain_at(program, position)
@@ -41,17 +41,43 @@ def chain(program: Program) -> Program:
     return program
 
 
+def _as_dense(program: Program) -> Program:
+    """See 1 x 1 convolutions of images of one pixel as the fully-connected layers that they are."""
+    changed: dict[int, Node] = {}
+    for position, node in enumerate(program.nodes):
+        if not isinstance(node, Convolution) or not _is_pointwise(node):
+            continue
+        if program.values[node.x].shape[1:3] == (1, 1):
+            weights = node.weights.reshape(len(node.weights), -1)
+            changed[position] = Dense(node.x, node.y, weights, node.zero_point, node.epilogue)
+    nodes = tuple(changed.get(p, node) for p, node in enumerate(program.nodes))
+    return replace(program, nodes=nodes)
+
+
 def _past_reshapes(program: Program) -> Program:
-    """Let fully-connected layers read what was reshaped for them: they see rows in any shape."""
+    """Let fully-connected layers read what is reshaped for them, and write what theirs becomes.
+
+    They see rows, whatever the shape.
+    """
     for position, node in enumerate(program.nodes):
         if not isinstance(node, Dense):
             continue
-        found = writers(program)[node.x]
+        found, reader = writers(program)[node.x], sole_reader(program, node.y)
         before = program.nodes[found[-1]] if found else None
         if isinstance(before, Reshape) and sole_reader(program, node.x) == position:
             straight = replace(node, x=before.x)
             return _past_reshapes(with_nodes(program, {position: straight}, [found[-1]]))
+        if reader is None:
+            continue
+        after = program.nodes[reader]
+        if isinstance(after, Reshape) and _keeps_rows(program, node, after):
+            straight = replace(node, y=after.y)
+            return _past_reshapes(with_nodes(program, {position: straight}, [reader]))
     return program
+
+
+def _keeps_rows(program: Program, node: Dense, reshape: Reshape) -> bool:
+    return program.values[reshape.y].shape[-1:] == node.weights.shape[:1]
 
 
 def _chain_at(program: Program, position: int) -> list[int]:
@@ -77,10 +103,13 @@ def _follows(program: Program, node: Node, reader: Node) -> bool:
 
 
 def _is_separable(program: Program, first: Depthwise, second: Convolution) -> bool:
-    window = second.window
-    is_pointwise = window.size == window.stride == (1, 1) and not any(window.before + window.after)
     multiplies = first.weights.shape[-1] != program.values[first.x].shape[-1]
-    return is_pointwise and not multiplies and first.epilogue.addition is None
+    return _is_pointwise(second) and not multiplies and first.epilogue.addition is None
+
+
+def _is_pointwise(node: Convolution) -> bool:
+    window = node.window
+    return window.size == window.stride == (1, 1) and not any(window.before + window.after)
 
 
 def _is_global(program: Program, node: Mean | Pooling) -> bool:

@@ -93,6 +93,23 @@ def test_pooling_of_a_whole_image_begins_one_too():
     assert chained(builder, y) == [["Convolution"], ["Pooling", "Dense"]]
 
 
+def test_convolutions_of_one_pixel_are_fully_connected_layers():
+    builder = Builder()
+    x = builder.mean(builder.convolution(builder.input(1, 5, 5, 4), 12))
+    x = builder.convolution(builder.reshape(x, 1, 1, 1, 12), 10)
+    y = softmax(builder, builder.reshape(x, 1, 10))
+    assert chained(builder, y) == [["Convolution"], ["Mean", "Dense", "Softmax"]]
+
+
+def test_a_reshape_that_cuts_rows_otherwise_stays():
+    builder = Builder()
+    x = builder.dense(builder.input(1, 5, 5, 4), 10)
+    assert chained(builder, softmax(builder, builder.reshape(x, 2, 5)))[1:] == [
+        ["Reshape"],
+        ["Softmax"],
+    ]
+
+
 def test_branches_are_chained_apart():
     builder = Builder()
     x = builder.convolution(builder.input(1, 5, 5, 4), 8)
