@@ -174,16 +174,21 @@ def estimated(plan: Plan, reason: str) -> Tuning:
 
 
 def prune(choices: Sequence[Choice], most: int) -> list[Choice]:
-    """Return the best by estimate, among them the best of each kernel: their orders are surer.
+    """Return the best by estimate, among them the best of every kernel or chain of kernels.
 
-    The order of the choices is kept.
+    An estimate says more of two tiles than of two kernels. The order of the choices is kept.
     """
     by_estimate = sorted(choices, key=lambda choice: choice.microseconds)
-    best_of = {choice.name.split()[0]: choice for choice in reversed(by_estimate)}
+    best_of = {_kernels_of(choice.name): choice for choice in reversed(by_estimate)}
     firsts = sorted(best_of.values(), key=lambda choice: choice.microseconds)[:most]
     others = [choice for choice in by_estimate if choice not in firsts]
     kept = {choice.name for choice in [*firsts, *others][:most]}
     return [choice for choice in choices if choice.name in kept]
+
+
+def _kernels_of(name: str) -> tuple[str, ...]:
+    """Return the templates in a choice's name, as in 'depthwise_tiled 1x4 + conv_mma 64x64'."""
+    return tuple(part.split()[0] for part in name.split(" + "))
 
 
 def _hopeful(times: Mapping[str, list[float]], problems: Mapping[str, str]) -> list[str]:

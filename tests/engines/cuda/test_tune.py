@@ -132,6 +132,12 @@ def test_the_best_of_every_kernel_is_timed():
     assert prune(many[:3], 8) == many[:3]
 
 
+def test_a_chain_of_kernels_is_another_way_than_its_first():
+    fused = [choice(f"depthwise_tiled {n}", 1.0 + n) for n in range(9)]
+    chain = choice("depthwise_tiled 1x4 + conv_mma 64x64", 90.0)
+    assert prune([*fused, chain], 3) == [fused[0], fused[1], chain]
+
+
 def test_where_compiling_is_slow_fewer_are_timed():
     many = {f"mma {n}": 10.0 + n for n in range(20)}
     for sm, most in ((87, MOST_CHOICES), (53, 3)):
