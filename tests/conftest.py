@@ -24,6 +24,12 @@ def pytest_configure() -> None:
     settings.load_profile("patient")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Refuse a name that is another in each process: the workers must agree on the tests."""
+    if " at 0x" in item.nodeid:
+        raise pytest.UsageError(f"{item.nodeid}: give the parameter an id without an address")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real models and labelled data beside the checkout."""

@@ -164,7 +164,7 @@ REASONS: tuple[tuple[Build, str], ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("build", "reason"), REASONS, ids=str)
+@pytest.mark.parametrize(("build", "reason"), REASONS)
 def test_what_is_not_exact_is_refused_with_its_reason(build: Build, reason: str) -> None:
     (found,) = partition(model_of(build)).reasons
     assert found.reason == reason
