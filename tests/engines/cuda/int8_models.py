@@ -28,10 +28,14 @@ PLAIN = Grid()
 
 
 class Int8Model:
-    """Appends tensors and ops; `finish` gives the model."""
+    """Appends tensors and ops; `finish` gives the model.
 
-    def __init__(self, seed: int = 0) -> None:
+    With `halves`, weights have powers of two as scales, so that results lie midway between levels.
+    """
+
+    def __init__(self, seed: int = 0, *, halves: bool = False) -> None:
         self.model = empty_model()
+        self._halves = halves
         self.random = np.random.default_rng(seed)
         self._inputs: list[int] = []
 
@@ -51,6 +55,8 @@ class Int8Model:
         """Append random int8 weights with a scale for each index of `axis`."""
         channels = shape[axis]
         scales = (scale * self.random.uniform(0.5, 1.5, channels)).astype(np.float32)
+        if self._halves:
+            scales = np.exp2(np.rint(np.log2(scales)))
         values = self.random.integers(-127, 128, shape)
         return self.constant(
             values, "INT8", Quantization(scales, np.zeros(channels, np.int64), axis)

@@ -16,11 +16,15 @@ ZERO_POINTS = (-128, 127, 0, -77, 31, 4)
 
 
 class Odd:
-    """Draws extents, grids and options, and builds one op of them."""
+    """Draws extents, grids and options, and builds one op of them.
+
+    Every other seed has powers of two as scales: they show how halves are rounded.
+    """
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
-        self.build = Int8Model(seed)
+        self._halves = seed % 2 == 1
+        self.build = Int8Model(seed, halves=self._halves)
 
     def pick(self, *of: int) -> int:
         return int(self.random.choice(of))
@@ -30,8 +34,10 @@ class Odd:
 
     def grid(self, low: float = -2.5, high: float = -0.5) -> Grid:
         """A scale between these powers of ten."""
-        scale = float(np.float32(10 ** self.random.uniform(low, high)))
-        return Grid(scale, self.pick(*ZERO_POINTS))
+        scale = 10 ** self.random.uniform(low, high)
+        if self._halves:
+            scale = 2.0 ** round(np.log2(scale))
+        return Grid(float(np.float32(scale)), self.pick(*ZERO_POINTS))
 
     def fused(self) -> int:
         return self.pick(0, 0, 1, 2, 3)
