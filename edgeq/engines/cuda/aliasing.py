@@ -8,11 +8,10 @@ keep every view uniform, one pitch between rows.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgeq.engines.cuda.edges import writers
+from edgeq.engines.cuda.edges import dense_strides, writers
 from edgeq.engines.cuda.nodes import Move, Program, Reshape
 
 
@@ -128,7 +127,7 @@ class _Finder:
         x, y = self.program.values[node.x].shape, self.program.values[node.y].shape
         if len(x) != len(y) or not x or node.mirror or not _is_whole(node, x):
             return None
-        if node.y_strides != _dense_strides(y):
+        if node.y_strides != dense_strides(y):
             return None
         return _box(node.y, y, x, node.offset)
 
@@ -137,8 +136,8 @@ class _Finder:
         x, y = self.program.values[node.x].shape, self.program.values[node.y].shape
         if x == y or len(x) != len(y) or not x or node.mirror or node.offset:
             return None  # a copy of all of x is wanted for its padding
-        strides = _dense_strides(x)
-        if tuple(a.size for a in node.axes) != y or node.y_strides != _dense_strides(y):
+        strides = dense_strides(x)
+        if tuple(a.size for a in node.axes) != y or node.y_strides != dense_strides(y):
             return None
         for dimension, axis in enumerate(node.axes):
             outside = axis.start < 0 or axis.start + axis.size > axis.extent
@@ -151,7 +150,7 @@ class _Finder:
 
 
 def _is_whole(node: Move, x: tuple[int, ...]) -> bool:
-    strides = _dense_strides(x)
+    strides = dense_strides(x)
     return len(node.axes) == len(x) and all(
         (axis.size, axis.start, axis.step, axis.extent, axis.stride)
         == (x[d], 0, 1, x[d], strides[d])
@@ -171,7 +170,3 @@ def _box(whole: int, outer: tuple[int, ...], inner: tuple[int, ...], offset: int
         return Alias(whole)
     contiguous = all(size == 1 for size in outer[: differing[0]]) and len(differing) == 1
     return Alias(whole, rows) if contiguous else None
-
-
-def _dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))

@@ -79,6 +79,11 @@ def with_nodes(
 def copying(program: Program, x: int, y: int) -> Move:
     """Return the node that copies all of value `x` into `y`, of as many elements."""
     shape = program.values[x].shape or (1,)
-    strides = tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))
+    strides = dense_strides(shape)
     axes = tuple(Axis(n, extent=n, stride=s) for n, s in zip(shape, strides, strict=True))
     return Move(x, y, axes, strides)
+
+
+def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the elements from one index to the next in each dimension of a dense value."""
+    return tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))

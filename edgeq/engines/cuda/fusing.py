@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeq.engines.cuda.edges import readers, sole_reader, with_nodes, writers
+from edgeq.engines.cuda.joining import join_parts
 from edgeq.engines.cuda.nodes import (
     Convolution,
     Dense,
@@ -162,6 +163,7 @@ STEPS: tuple[Step, ...] = (
     fuse_addition,
     fuse_table,
     tabulate_floats,
+    join_parts,
 )
 
 
