@@ -27,7 +27,7 @@ from tools.gpu_bench.bits import compare
 from tools.gpu_bench.children import Answer, Clock, ask
 from tools.gpu_bench.contestants import ALL, LAYERS, WHOLE_NETS
 from tools.gpu_bench.convolutions import convolutions, same_margins
-from tools.gpu_bench.models import batched, int8_content, noise, read_models
+from tools.gpu_bench.models import batched, int8_content, noise
 from tools.gpu_bench.rates import board_of, layer_rates
 from tools.gpu_bench.table import checks_text, table_of, verdict_of
 from tools.gpu_bench.timing import time_calls
@@ -51,11 +51,19 @@ def test_a_float_model_is_quantized_and_an_int8_one_is_left_as_it_is(int8_tiny):
     assert int8_content(int8_tiny) is int8_tiny
 
 
-def test_files_and_folders_are_read_in_their_order(tmp_path, int8_tiny):
+def test_files_and_folders_become_int8_models_and_what_is_none_is_told(tmp_path, capsys):
+    places = tmp_path / "models"
+    places.mkdir()
     for name in ("b", "a"):
-        (tmp_path / f"{name}.tflite").write_bytes(int8_tiny)
-    found = list(read_models([tmp_path / "b.tflite", tmp_path]))
-    assert [model.name for model in found] == ["b", "a", "b"]
+        (places / f"{name}.tflite").write_bytes(tiny.tiny_model().to_bytes())
+    (places / "c.tflite").write_text("version https://git-lfs")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    found = program.gather([], [places / "b.tflite", places], folder)
+    assert [name for name, _ in found] == ["b", "a", "b"]
+    model = Model.read(found[1][1])
+    assert "INT8" in {model.type_name(i) for i in range(len(model.tensors))}
+    assert "c.tflite: the file starts with" in capsys.readouterr().err
 
 
 def test_a_batch_goes_through_the_net_image_by_image():

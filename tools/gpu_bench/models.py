@@ -1,9 +1,8 @@
-"""Files -> INT8 models under their names, in any batch, and inputs for them."""
+"""Files -> INT8 models, in any batch, and inputs for them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +16,19 @@ Array = np.ndarray
 Inputs = dict[str, Array]
 
 
-@dataclass(frozen=True)
-class NamedModel:
-    """An INT8 model as a file would hold it."""
-
-    name: str
-    content: bytes
-
-
-def read_models(places: Sequence[Path]) -> Iterator[NamedModel]:
-    """Yield the .tflite files named, and those in the folders named, as INT8."""
+def model_files(places: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files named, and the .tflite files of the folders named."""
     for place in places:
-        paths = sorted(place.rglob("*.tflite")) if place.is_dir() else [place]
-        for path in paths:
-            yield NamedModel(path.stem, int8_content(path.read_bytes()))
+        yield from sorted(place.rglob("*.tflite")) if place.is_dir() else [place]
 
 
 def int8_content(content: bytes) -> bytes:
     """Return a model that is INT8 already as it is, a float one quantized by noise.
 
     Its answers are worth nothing then, but its speed and whether its bits agree are the same.
+
+    Raises:
+        EdgeqError: it is no model, or one that cannot be quantized.
     """
     model = Model.from_bytes(content)
     if any(model.type_name(i) == "INT8" for i in range(len(model.tensors))):

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import edgeq
+from edgeq.errors import EdgeqError
 from tools.gpu_bench import bench, checks
 from tools.gpu_bench.bench import Plan, Results
 from tools.gpu_bench.children import Answer, Clock
 from tools.gpu_bench.contestants import LAYERS, WHOLE_NETS
-from tools.gpu_bench.models import read_models
+from tools.gpu_bench.models import int8_content, model_files
 from tools.gpu_bench.table import checks_text, table_of, verdict_of
 from tools.workloads.nets import WORKLOADS
 from tools.workloads.quantized import write_workloads
@@ -108,13 +109,20 @@ def _checked(
 def gather(
     workloads: Sequence[str], places: Sequence[Path], folder: Path
 ) -> list[tuple[str, Path]]:
-    """Make the workloads and write every model as INT8 into the folder; return names and files."""
+    """Make the workloads and write every model as INT8 into the folder; return names and files.
+
+    What is no model is left out, with a line on stderr.
+    """
     made = write_workloads(folder / "workloads", workloads) if workloads else []
     models = [(path.stem, path) for path in made]
-    for model in read_models(places):
+    for file in model_files(places):
         path = folder / f"{len(models)}.tflite"
-        path.write_bytes(model.content)
-        models.append((model.name, path))
+        try:
+            path.write_bytes(int8_content(file.read_bytes()))
+        except EdgeqError as error:
+            print(f"{file}: {error.message}", file=sys.stderr)
+            continue
+        models.append((file.stem, path))
     return models
 
 
