@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.engines.cuda.int8_models import Grid, Int8Model
 
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 CHANNELS = (1, 2, 3, 4, 5, 8, 16, 17, 33, 64, 200)
+LEVELS_DEVIATION = 74.0  # of random int8
 ZERO_POINTS = (-128, 127, 0, -77, 31, 4)
 
 
@@ -34,10 +36,18 @@ class Odd:
 
     def grid(self, low: float = -2.5, high: float = -0.5) -> Grid:
         """A scale between these powers of ten."""
-        scale = 10 ** self.random.uniform(low, high)
+        return self.of(10 ** self.random.uniform(low, high), self.pick(*ZERO_POINTS))
+
+    def of(self, scale: float, zero_point: int) -> Grid:
+        """A grid of about this scale."""
         if self._halves:
             scale = 2.0 ** round(np.log2(scale))
-        return Grid(float(np.float32(scale)), self.pick(*ZERO_POINTS))
+        return Grid(float(np.float32(scale)), zero_point)
+
+    def sums(self, x: Grid, weight_scale: float, depth: int) -> Grid:
+        """A grid that holds most sums of so many random products, or a few of them."""
+        spread = x.scale * weight_scale * depth**0.5 * LEVELS_DEVIATION**2
+        return self.of(spread / self.pick(5, 30, 100), self.pick(-40, 0, 31))
 
     def fused(self) -> int:
         return self.pick(0, 0, 1, 2, 3)
@@ -57,11 +67,11 @@ def convolution(odd: Odd, groups: int = 1) -> Model:
     if sh == sw == 1:
         d = odd.pick(1, 2)
     padding = VALID if (kh - 1) * d < h and (kw - 1) * d < w and odd.pick(0, 1) else SAME
-    x = g.input((n, h, w, c), odd.grid())
-    inputs = [x, g.weights((o, kh, kw, c // groups), 0, 10 ** odd.random.uniform(-3, -1)),
-              g.bias(o, int(10 ** odd.random.uniform(0, 6)))]  # fmt: skip
+    grid = odd.grid()
+    x = g.input((n, h, w, c), grid)
+    inputs = [x, g.weights((o, kh, kw, c // groups), 0), g.bias(o, odd.pick(1, 500, 20_000))]
     shape = (n, odd.slide(h, kh, sh, d, padding), odd.slide(w, kw, sw, d, padding), o)
-    y = g.activation(shape, odd.grid(-2.5, 0.5))
+    y = g.activation(shape, odd.sums(grid, 0.01, kh * kw * c // groups))
     g.op("CONV_2D", inputs, y, "Conv2D", version=3, padding=padding, strideH=sh, strideW=sw,
          dilationHFactor=d, dilationWFactor=d, fusedActivationFunction=odd.fused())  # fmt: skip
     return g.finish(y)
@@ -79,11 +89,11 @@ def depthwise(odd: Odd) -> Model:
     s = odd.pick(1, 2, 3)
     d = 1 if s > 1 else odd.pick(1, 2)
     padding = VALID if (kh - 1) * d < h and (kw - 1) * d < w and odd.pick(0, 1) else SAME
-    x, o = g.input((n, h, w, c), odd.grid()), c * multiplier
-    inputs = [x, g.weights((1, kh, kw, o), 3, 10 ** odd.random.uniform(-2.5, -1)),
-              g.bias(o, int(10 ** odd.random.uniform(0, 5)))]  # fmt: skip
+    grid, o = odd.grid(), c * multiplier
+    x = g.input((n, h, w, c), grid)
+    inputs = [x, g.weights((1, kh, kw, o), 3), g.bias(o, odd.pick(1, 500, 20_000))]
     shape = (n, odd.slide(h, kh, s, d, padding), odd.slide(w, kw, s, d, padding), o)
-    y = g.activation(shape, odd.grid(-2.5, 0))
+    y = g.activation(shape, odd.sums(grid, 0.01, kh * kw))
     g.op("DEPTHWISE_CONV_2D", inputs, y, "DepthwiseConv2D", version=3, padding=padding, strideH=s,
          strideW=s, dilationHFactor=d, dilationWFactor=d, depthMultiplier=multiplier,
          fusedActivationFunction=odd.fused())  # fmt: skip
@@ -94,11 +104,11 @@ def dense(odd: Odd) -> Model:
     g, keep = odd.build, bool(odd.pick(0, 1))
     rows = (1, odd.pick(1, 2, 16)) if keep else (odd.pick(1, 2, 16),)
     depth, o = odd.pick(1, 3, 8, 33, 640, 4096), odd.pick(1, 2, 10, 33, 300)
-    x = g.input((*rows, depth), odd.grid())
-    inputs = [x, g.weights((o, depth), 0, 10 ** odd.random.uniform(-3, -1))]
+    grid = odd.grid()
+    inputs = [g.input((*rows, depth), grid), g.weights((o, depth), 0)]
     if odd.pick(0, 1):
-        inputs.append(g.bias(o, int(10 ** odd.random.uniform(0, 6))))
-    y = g.activation((*rows, o), odd.grid(-1.5, 0.7))
+        inputs.append(g.bias(o, odd.pick(1, 500, 20_000)))
+    y = g.activation((*rows, o), odd.sums(grid, 0.01, depth))
     g.op("FULLY_CONNECTED", inputs, y, "FullyConnected", version=5, keepNumDims=keep,
          fusedActivationFunction=odd.fused())  # fmt: skip
     return g.finish(y)
@@ -114,10 +124,11 @@ def transposed_convolution(odd: Odd) -> Model:
     if padding == VALID:
         extents = (h - 1) * sh + kh, (w - 1) * sw + kw
     shape = (n, *extents, o)
-    inputs = [g.constant(shape), g.weights((o, kh, kw, c), 0), g.input((n, h, w, c), odd.grid())]
+    grid = odd.grid()
+    inputs = [g.constant(shape), g.weights((o, kh, kw, c), 0), g.input((n, h, w, c), grid)]
     if odd.pick(0, 1):
         inputs.append(g.bias(o))
-    y = g.activation(shape, odd.grid(-1.5, 0.5))
+    y = g.activation(shape, odd.sums(grid, 0.01, c))
     g.op("TRANSPOSE_CONV", inputs, y, "TransposeConv", version=3, padding=padding, strideH=sh,
          strideW=sw, fusedActivationFunction=odd.fused())  # fmt: skip
     return g.finish(y)
@@ -127,11 +138,12 @@ def matrix_product(odd: Odd) -> Model:
     g, batch = odd.build, odd.pick(1, 2, 3)
     m, k, n = (odd.pick(1, 3, 8, 33, 100) for _ in range(3))
     turned = bool(odd.pick(0, 1)), bool(odd.pick(0, 1))
-    a = g.input((batch, k, m) if turned[0] else (batch, m, k), odd.grid())
+    first = odd.grid()
+    a = g.input((batch, k, m) if turned[0] else (batch, m, k), first)
     lead = odd.pick(1, batch)
     grid = Grid(odd.grid().scale, odd.pick(0, 0, -128, 127, 9))
     b = g.input((lead, n, k) if turned[1] else (lead, k, n), grid)
-    y = g.activation((batch, m, n), odd.grid(-2, 0.5))
+    y = g.activation((batch, m, n), odd.sums(first, grid.scale, k))
     g.op("BATCH_MATMUL", [a, b], y, "BatchMatMul", adjX=turned[0], adjY=turned[1])
     return g.finish(y)
 
@@ -177,9 +189,11 @@ def reduction(name: str) -> Callable[[Odd], Model]:
         shape = (odd.pick(1, 2, 3), odd.extent(1, 20), odd.extent(1, 20), odd.pick(*CHANNELS))
         reduced = {axis % 4 for axis in axes}
         left = [1 if d in reduced else shape[d] for d in range(4) if keep or d not in reduced]
-        grid = odd.grid(-2, 0)
-        x = g.input(shape, grid)
-        y = g.activation(left, grid if odd.pick(0, 1) else odd.grid(-3, 0))
+        count = math.prod(shape[d] for d in reduced)
+        grid = odd.of(0.1, odd.pick(-20, 0, 31))
+        share = count**-0.5 if name == "MEAN" else count**0.5
+        y_grid = odd.of(grid.scale * share * odd.pick(1, 3, 8) / 2, odd.pick(-33, 0, 7))
+        x, y = g.input(shape, grid), g.activation(left, grid if odd.pick(0, 1) else y_grid)
         g.op(name, [x, g.constant(axes)], y, "Reducer", keepDims=keep)
         return g.finish(y)
 
