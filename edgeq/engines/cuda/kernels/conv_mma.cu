@@ -9,9 +9,9 @@
 #include "mma_tile.cuh"
 #include "splits.cuh"
 
-// Begins to copy one group of this thread's rows of x, and its part of the weights' tile.
-EQ_DEV void eq_fetch(char* stage, const eq_Window (&windows)[EQ_A_LOADS], eq_Group group,
-                     const i8* tile, const i8* outside) {
+// Begins to copy one group of this thread's rows of x.
+EQ_DEV void eq_fetch_x(char* stage, const eq_Window (&windows)[EQ_A_LOADS], eq_Group group,
+                       const i8* outside) {
   const int row = threadIdx.x / EQ_STEP_GROUPS;
   const int byte = threadIdx.x % EQ_STEP_GROUPS * EQ_UNIT;
 #pragma unroll
@@ -20,6 +20,10 @@ EQ_DEV void eq_fetch(char* stage, const eq_Window (&windows)[EQ_A_LOADS], eq_Gro
     if (eq_has_row(i))
       eq_cp_async<EQ_UNIT, (EQ_KH * EQ_KW > 1)>(to, eq_source(windows[i], group, outside));
   }
+}
+
+// Begins to copy this thread's part of the weights' tile.
+EQ_DEV void eq_fetch_weights(char* stage, const i8* tile) {
 #pragma unroll
   for (int i = 0; i < EQ_B_LOADS; i++) {
     const int chunk = threadIdx.x + i * EQ_THREADS;
@@ -35,21 +39,24 @@ void conv_mma(const i8* __restrict__ x, const i8* __restrict__ weights,
   EQ_BLOCK_SMEM(tile, EQ_SHARED_BYTES);
   float* scales = (float*)(tile + EQ_SCALES_AT);
   eq_Group* groups = (eq_Group*)(tile + EQ_GROUPS_AT);
-  eq_fill_groups(groups);
-
   const int first = EQ_FIRST_STEP, end = EQ_END_STEP;
   const int column = threadIdx.x % EQ_STEP_GROUPS;
   const i8* b = weights + (blockIdx.y * EQ_STEPS + first) * EQ_B_BYTES;
-  eq_Window windows[EQ_A_LOADS];
-  eq_find_windows(windows, x);
 
+  // The first weights come from DRAM most of the time: they are under way while windows are found.
+#pragma unroll
+  for (int s = 0; s < EQ_STAGES - 1; s++, b += EQ_B_BYTES)
+    if (first + s < end) eq_fetch_weights(tile + s * EQ_STAGE_BYTES, b);
   for (int chunk = threadIdx.x; chunk < EQ_BN / 4; chunk += EQ_THREADS)
     eq_cp_async<16>(scales + chunk * 4, scale + blockIdx.y * EQ_BN + chunk * 4);
+  eq_fill_groups(groups);
+  eq_Window windows[EQ_A_LOADS];
+  eq_find_windows(windows, x);
 #pragma unroll
-  for (int s = 0; s < EQ_STAGES - 1; s++, b += EQ_B_BYTES) {
+  for (int s = 0; s < EQ_STAGES - 1; s++) {
     if (first + s < end)
-      eq_fetch(tile + s * EQ_STAGE_BYTES, windows,
-               eq_group_of(groups, (first + s) * EQ_STEP_GROUPS + column), b, outside);
+      eq_fetch_x(tile + s * EQ_STAGE_BYTES, windows,
+                 eq_group_of(groups, (first + s) * EQ_STEP_GROUPS + column), outside);
     eq_cp_commit();
   }
 
@@ -61,9 +68,11 @@ void conv_mma(const i8* __restrict__ x, const i8* __restrict__ weights,
     eq_cp_wait<EQ_STAGES - 2>();
     __syncthreads();
     const int next = step + EQ_STAGES - 1;
-    if (next < end)
-      eq_fetch(tile + write * EQ_STAGE_BYTES, windows,
-               eq_group_of(groups, next * EQ_STEP_GROUPS + column), b, outside);
+    if (next < end) {
+      eq_fetch_x(tile + write * EQ_STAGE_BYTES, windows,
+                 eq_group_of(groups, next * EQ_STEP_GROUPS + column), outside);
+      eq_fetch_weights(tile + write * EQ_STAGE_BYTES, b);
+    }
     eq_cp_commit();
     eq_multiply(sums, tile + read * EQ_STAGE_BYTES, step);
     read = read + 1 == EQ_STAGES ? 0 : read + 1;
