@@ -114,7 +114,7 @@ def plan_model(content: bytes, target: Target, pick: Callable[[int], Pick]) -> P
     Raises:
         EngineError: an extent other than the batch is free, or the GPU has nothing to do.
     """
-    parted = partition(Model.from_bytes(content))
+    parted = partition(Model.from_bytes(content), confirmed=True)
     parts = list(gpu_parts(parted))
     if not parts:
         reasons = sorted({own.reason for own in parted.reasons})
