@@ -194,7 +194,6 @@ class Daemon:
     def _tick(self) -> None:
         for deployment in list(self._deployer.deployments.values()):
             self._deployer.check_probation(deployment)
-            self._deployer.publisher.note_engine(deployment)
             self._drift.check(deployment)
 
     def _ping(self) -> None:
@@ -247,6 +246,17 @@ class Daemon:
         labels = (record.name, record.version, record.engine)
         metrics.infer_duration.labels(*labels).observe(record.infer_s)
         metrics.queue_duration.labels(record.name).observe(record.queue_s)
+        self._look_at_engine(record.name)
+
+    def _look_at_engine(self, name: str) -> None:
+        """Have it noted if the answer came from another engine than the last one."""
+        deployment = self._deployer.deployments.get(name)
+        live = deployment.slot.live if deployment else None
+        if deployment is None or live is None or self._is_stopping:
+            return
+        if live.engine != deployment.noted_engine:
+            note = self._deployer.publisher.note_engine
+            self._deploy.submit(self._guarded, note, deployment, live)
 
     def _on_request(self, record: RequestRecord) -> None:
         metrics = self._context.metrics

@@ -194,10 +194,14 @@ class Publisher:
 
     # ---- what serves
 
-    def note_engine(self, deployment: Deployment) -> None:
-        """Say it where another engine answers than before: a GPU failed, or is well again."""
-        live = deployment.slot.live
-        if live is None or live.engine == deployment.noted_engine:
+    def note_engine(self, deployment: Deployment, live: LiveInfo) -> None:
+        """Say it where another engine answers than before: a GPU failed, or is well again.
+
+        `live` is what served a moment ago, when it was seen; it may have changed once more.
+        """
+        serving = deployment.slot.live
+        is_old = serving is None or serving.version != live.version
+        if is_old or live.engine == deployment.noted_engine:
             return
         message = f"answers come from {live.engine}, not from {deployment.noted_engine} any more"
         reason = live.fault or "it is well again"

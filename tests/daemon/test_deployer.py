@@ -140,7 +140,7 @@ def test_an_engine_that_takes_another_s_place_is_said_once_and_named(
     assert 'engine="cuda-int8",method="float",model="digits",version="1"} 1.0' in page()
     engines[0].kind, engines[0].fault = "cpu-int8", "the context is lost"
     for _ in range(3):
-        house.deployer.publisher.note_engine(deployment)
+        house.deployer.publisher.note_engine(deployment, deployment.slot.live)
     assert [r.message for r in caplog.records if r.name == publisher.__name__].count(
         "engine changed"
     ) == 1
@@ -149,7 +149,7 @@ def test_an_engine_that_takes_another_s_place_is_said_once_and_named(
     assert "the context is lost" in event.message
     assert 'engine="cuda-int8"' not in page()
     engines[0].kind, engines[0].fault = "cuda-int8", ""
-    house.deployer.publisher.note_engine(deployment)
+    house.deployer.publisher.note_engine(deployment, deployment.slot.live)
     assert "it is well again" in house.context.registry.events(1)[0].message
 
 
