@@ -57,7 +57,7 @@ def check(
     )
 
 
-@pytest.mark.parametrize("features", [5, 96, 700])
+@pytest.mark.parametrize("features", [5, 700])
 def test_every_split_of_k_agrees_with_the_reference(features: int):
     names = check((1, features), 10)
     assert len(names) == 10
@@ -74,7 +74,7 @@ def test_rows_may_lie_in_others(placement: str):
 
 
 def test_features_may_span_pixels():
-    check((2, 3, 3, 20), 6, only="dense_gemv")
+    check((2, 3, 3, 20), 6, only="dense_gemv 32")
 
 
 def test_pixels_may_be_rows():

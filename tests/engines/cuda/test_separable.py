@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgeq.engines.cuda.binding.separable import candidates as separable_candidates
+from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.binding.table import choices
 from edgeq.engines.cuda.nodes import Chain, Convolution, Depthwise, Pair, Window
 from edgeq.engines.cuda.targets import Target
@@ -25,6 +27,7 @@ from tests.engines.cuda.node_cases import (
 
 ORIN = Target(87)
 POINT = Window((1, 1), (1, 1))
+SMALL = "separable_mma 32x32 w16x16 strip2"
 
 
 def separable(
@@ -55,6 +58,13 @@ def separable(
     return Chain((depthwise, pointwise)), middle, (*middle[:3], outputs)
 
 
+def every_block(node: Chain, site: Site) -> tuple[Choice, ...]:
+    depthwise, pointwise = node.parts
+    assert isinstance(depthwise, Depthwise)
+    assert isinstance(pointwise, Convolution)
+    return tuple(separable_candidates(depthwise, pointwise, site))
+
+
 def check(
     x: tuple[int, int, int, int],
     outputs: int,
@@ -66,7 +76,7 @@ def check(
     table: bool = False,
     far: str = "",
     placement: str = "dense",
-    only: str = "separable",
+    only: str = "separable_mma 32x64",
     machine: MakeMachine = EmulatedMachine,
 ) -> tuple[str, ...]:
     node, middle, y = separable(
@@ -75,35 +85,37 @@ def check(
     random = np.random.default_rng(9)
     arrays = {0: int8s(random, *x), 3: int8s(random, *y)}
     shapes = values(x, middle, y, y)
+    binder = every_block if "separable" in only else choices
     names = check_node(
-        choices, node, shapes, arrays, ORIN, placement=placement, only=only, machine=machine
+        binder, node, shapes, arrays, ORIN, placement=placement, only=only, machine=machine
     )
     assert names
     return names
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (5, 2)])
 def test_blocks_agree_with_the_parts(size: int, stride: int):
     check((1, 9, 7, 24), 40, (size, size), stride=(stride, stride))
 
 
 def test_k_runs_in_steps():
-    check((1, 5, 7, 200), 40)
+    check((1, 5, 7, 200), 40, only="separable_mma 32x32 w16x16 strip4")
 
 
 def test_results_go_on_as_the_pointwise_part_s_own_would():
-    check((2, 5, 6, 24), 20, other=True, table=True)
+    check((2, 5, 6, 24), 20, other=True, table=True, only=SMALL)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_values_may_lie_in_others(placement: str):
-    check((2, 4, 5, 22), 12, placement=placement, other=True, only="strip4")
+    check(
+        (2, 4, 5, 22), 12, placement=placement, other=True, only="separable_mma 32x32 w16x16 strip4"
+    )
 
 
 @pytest.mark.parametrize("zero_point", [-128, 127])
 def test_padding_holds_the_extreme_zero_points(zero_point: int):
-    check((1, 4, 4, 8), 8, zero_point=zero_point, only="strip2")
+    check((1, 4, 4, 8), 8, zero_point=zero_point, only=SMALL)
 
 
 @pytest.mark.parametrize("far", FAR)
@@ -120,9 +132,6 @@ def test_a_target_without_tensor_cores_runs_them_so():
     node, middle, y = separable((1, 6, 6, 8), 8)
     site = TestSite(Target(53), values((1, 6, 6, 8), middle, y), {}, (0, 1, 2))
     assert all(" + " in choice.name for choice in choices(node, site))
-
-
-SMALL = "separable_mma 32x32 w16x16 strip2"
 
 
 def test_ptx_does_the_same():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.binding.table import choices
+from edgeq.engines.cuda.binding.tail import candidates
 from edgeq.engines.cuda.nodes import (
     Chain,
     Dense,
@@ -24,7 +26,12 @@ from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine
 from tests.engines.cuda.node_cases import assert_caught, epilogue, int8s
 
 ORIN = Target(87)
+EVERY = ("tail 32x1x1", "tail 8x1x1", "tail 8x4x8")
 ALL = ("mean", "dense", "softmax", "dequantize")
+
+
+def every_tail(node: Chain, site: Site) -> tuple[Choice, ...]:
+    return tuple(candidates(node.parts, site))
 
 
 def check(
@@ -35,7 +42,7 @@ def check(
     table: bool = False,
     placements: dict[int, Placement] | None = None,
     target: Target = ORIN,
-    only: str = "tail",
+    only: str = EVERY[0],
     machine: MakeMachine = EmulatedMachine,
 ) -> tuple[str, ...]:
     """Check the parts of these kinds on x [N, H, W, C]; without an average, H and W are 1."""
@@ -52,8 +59,9 @@ def check(
     parts = tuple(part(kind, index, x, ending, weights) for index, kind in enumerate(kinds))
     arrays = {0: int8s(random, *x)}
     node = Chain(parts)
+    binder = every_tail if only in EVERY else choices
     names = check_node(
-        choices, node, values, arrays, target, placements=placements, only=only, machine=machine
+        binder, node, values, arrays, target, placements=placements, only=only, machine=machine
     )
     assert names
     return names
@@ -99,12 +107,13 @@ def test_pooling_averages_in_integers():
 
 
 def test_several_blocks_share_a_row():
-    names = check(x=(2, 2, 3, 40), outputs=70)
-    assert "tail 8x1x1" in names  # 32 outputs a block
+    check(x=(2, 2, 3, 40), outputs=70, only=EVERY[1])  # 32 outputs a block
+    check(x=(2, 2, 3, 40), outputs=70, only=EVERY[0])
 
 
 def test_many_features_take_all_threads_in_turns():
     check(x=(1, 2, 2, 1100), outputs=5)
+    check(x=(1, 2, 2, 30), outputs=600, only=EVERY[2])
 
 
 def test_logits_may_go_through_a_table():
@@ -127,7 +136,7 @@ def test_the_parts_may_run_one_after_the_other():
 
 
 def test_ptx_does_the_same():
-    check(x=(1, 2, 2, 20), outputs=70, only="8x1x1", machine=InterpretedMachine)
+    check(x=(1, 2, 2, 20), outputs=70, only=EVERY[1], machine=InterpretedMachine)
 
 
 FAULTS = {
@@ -147,6 +156,6 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_caught(fault: str):
     def faulty(machine: MakeMachine) -> object:
-        return check(x=(1, 4, 4, 140), outputs=70, only="8x1x1", machine=machine)
+        return check(x=(1, 4, 4, 140), outputs=70, only=EVERY[1], machine=machine)
 
     assert_caught(faulty, *FAULTS[fault])

@@ -88,19 +88,20 @@ class Case:
 
 
 def choices(depthwise: Depthwise, pointwise: Convolution, site: Site) -> tuple[Choice, ...]:
-    """Return the fused kernels, best first by estimate; none where the target lacks the means."""
-    window = depthwise.window
-    taps = window.size[0] * window.size[1]
-    if not site.target.has_wide_mma or max(window.dilation) > 1 or taps > LARGEST_KERNEL_TAPS:
-        return ()
-    ending = Ending.of(site, pointwise.epilogue, pointwise.y)
-    case = Case(depthwise, pointwise, site, Pixels.of(site.view(depthwise.x)), ending)
-    found = sorted(_candidates(case), key=lambda choice: choice.microseconds)
+    """Return the likeliest of the fused kernels, best first by estimate."""
+    found = sorted(candidates(depthwise, pointwise, site), key=lambda choice: choice.microseconds)
     return tuple(found[:BEST])
 
 
-def _candidates(case: Case) -> Iterator[Choice]:
-    most = limits_of(case.site.target).block_shared_bytes
+def candidates(depthwise: Depthwise, pointwise: Convolution, site: Site) -> Iterator[Choice]:
+    """Yield every fused kernel; none where the target lacks the means."""
+    window = depthwise.window
+    taps = window.size[0] * window.size[1]
+    if not site.target.has_wide_mma or max(window.dilation) > 1 or taps > LARGEST_KERNEL_TAPS:
+        return
+    ending = Ending.of(site, pointwise.epilogue, pointwise.y)
+    case = Case(depthwise, pointwise, site, Pixels.of(site.view(depthwise.x)), ending)
+    most = limits_of(site.target).block_shared_bytes
     for shape in SHAPES:
         for strip in STRIPS:
             block = Block(case, shape, strip)

@@ -85,15 +85,16 @@ def _sorted(
 
 
 def choices(parts: Sequence[Node], site: Site) -> tuple[Choice, ...]:
-    """Return the kernels for all parts at once, best first; none where they are no tail."""
-    case = Case.of(parts, site)
-    if case is None:
-        return ()
-    found = sorted(_candidates(case), key=lambda choice: choice.microseconds)
+    """Return the likeliest of the kernels for all parts at once, best first by estimate."""
+    found = sorted(candidates(parts, site), key=lambda choice: choice.microseconds)
     return tuple(found[:BEST])
 
 
-def _candidates(case: Case) -> Iterator[Choice]:
+def candidates(nodes: Sequence[Node], site: Site) -> Iterator[Choice]:
+    """Yield every kernel for all parts at once; none where they are no tail."""
+    case = Case.of(nodes, site)
+    if case is None:
+        return
     for parts in PARTS:
         for outputs in OUTPUTS:
             for turns in TURNS:
