@@ -11,6 +11,7 @@ from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.cuda import partition
 from edgeq.engines.cuda.context import shared_gpu
 from edgeq.engines.cuda.engine import CudaEngine
+from edgeq.engines.cuda.loaded import load
 from edgeq.engines.cuda.timing import gpu_timer, time_each
 from edgeq.errors import EngineError, InvalidRequestError
 from tests.engines.cuda.gpu_kit import Arrays, Kit, OwnControl, run_together, same
@@ -136,6 +137,18 @@ def times_launches_by_the_gpu_s_clock(kit: Kit, control: OwnControl) -> None:
     assert min(each) > 0
     assert control.alive() == {}, control.alive()
     assert threading.active_count() == threads
+
+
+def launches_one_by_one_what_the_graph_does_at_once(kit: Kit, control: OwnControl) -> None:
+    section, owner = kit.gpu_sections[0], shared_gpu()
+    given = list(kit.inputs[0].values())
+    owner.acquire()
+    loaded = load(owner, section.plan, section.cubins)
+    replayed = owner.call_here(lambda _: loaded.run(given))
+    eager = owner.call(lambda _: loaded.run_eagerly(given))
+    assert [values.tobytes() for values in eager] == [values.tobytes() for values in replayed]
+    owner.release()
+    assert control.alive() == {}, control.alive()
 
 
 def ends_with_an_engine_that_nobody_closed(kit: Kit, control: OwnControl) -> None:

@@ -7,6 +7,7 @@ import gc
 import threading
 from typing import Any
 
+from edgeq.engines.cuda import partition
 from edgeq.engines.cuda.context import Gpu
 from edgeq.errors import DeviceError
 from tests.engines.cuda.engine_checks import gives_the_cpu_engine_s_bytes
@@ -76,6 +77,38 @@ def answers_while_the_context_is_made_anew(kit: Kit, control: OwnControl) -> Non
         gate.set()
         settle()
         kit.check(engine)
+
+
+def closes_while_it_is_loaded_again(kit: Kit, control: OwnControl) -> None:
+    gate, engine = threading.Event(), kit.engine()
+    rebuild = engine._rebuild
+
+    def held_back(gpu: Gpu, failed: Any) -> Any:
+        gate.wait(20)
+        return rebuild(gpu, failed)
+
+    engine._rebuild = held_back  # type: ignore[method-assign]
+    control.plan("kernel:1:700")
+    assert same(engine.infer(kit.inputs[0]), kit.expected[0])
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    gate.set()
+    closing.join()
+    assert control.alive() == {}, control.alive()
+
+
+def frees_what_a_failed_rebuild_had_loaded(kit: Kit, control: OwnControl) -> None:
+    partition.SMALL_ELEMENTS = 0
+    kit = Kit(kit.folder, "parted")
+    assert len(kit.gpu_sections) == 2
+    with contextlib.closing(kit.engine()) as engine:
+        control.plan("kernel:1:700", "cuStreamCreate:2:2")
+        assert same(engine.infer(kit.inputs[0]), kit.expected[0])
+        settle()
+        kit.check(engine, "cpu-int8")
+        assert "out of memory" in engine.fault
+        settle()
+        assert control.alive() == {"contexts": 1, "pushed_contexts": 1}, control.alive()
 
 
 def gives_up_where_the_gpu_cannot_be_used_again(kit: Kit, control: OwnControl) -> None:

@@ -30,6 +30,7 @@ def test_it_gives_the_cpu_engine_s_bytes(fake_gpu: FakeGpu, gpu_models: Path, bo
         "swaps_beside_an_engine_that_serves",
         "serves_many_threads_with_an_engine_each",
         "closes_while_another_thread_infers",
+        "launches_one_by_one_what_the_graph_does_at_once",
         "times_launches_by_the_gpu_s_clock",
     ],
 )

@@ -17,6 +17,8 @@ from tests.engines.cuda.gpu_kit import hold
         "stays_on_the_cpu_after_a_second_loss",
         "recovers_every_engine_of_a_lost_context",
         "answers_while_the_context_is_made_anew",
+        "closes_while_it_is_loaded_again",
+        "frees_what_a_failed_rebuild_had_loaded",
         "gives_up_where_the_gpu_cannot_be_used_again",
         "loads_again_after_an_error_that_leaves_the_context",
         "loads_again_after_a_load_that_lost_the_context",
