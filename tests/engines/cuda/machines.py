@@ -1,4 +1,11 @@
-"""A plan's launches carried out on the CPU: by emulated kernels, or by the PTX that NVRTC emits."""
+"""A plan's launches carried out on the CPU: by emulated kernels, or by the PTX that NVRTC emits.
+
+The emulator runs the CUDA C itself, threads in any order, but not device.cuh's PTX; the interpreter
+runs that PTX, all threads in step, and looks for races instead. What neither sees: what ptxas makes
+of the PTX (registers, spills), time, caches, bank conflicts, memory that is seen late by other
+blocks (both are sequentially consistent), blocks that wait for each other, and how the hardware
+holds wmma's fragments (both rotate them on purpose).
+"""
 
 from __future__ import annotations
 

@@ -72,9 +72,6 @@ static inline void eq_store_shared_by_blocks(int* p, int v) {
   __atomic_store_n(p, v, __ATOMIC_SEQ_CST);
 }
 
-static inline void eq_cp_async16(void* to, const void* from) {
-  emulator::emulator_copy(to, from, 16, 16);
-}
 template <int Bytes_, bool InL1_ = false>
 static inline void eq_cp_async(void* to, const void* from) {
   emulator::emulator_copy(to, from, Bytes_, Bytes_);
