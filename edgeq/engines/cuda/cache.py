@@ -81,7 +81,8 @@ class CubinCache:
         """
         now = time.time()
         self._remove_abandoned(now)
-        entries = sorted(_stat(self.folder, f"*{_SUFFIX}"), key=lambda entry: entry.used)
+        kept = f"[!{files.TEMPORARY_PREFIX[0]}]*{_SUFFIX}"  # not what another process is writing
+        entries = sorted(_stat(self.folder, kept), key=lambda entry: entry.used)
         excess = sum(entry.size for entry in entries) - self.max_bytes
         removed = 0
         for entry in entries:

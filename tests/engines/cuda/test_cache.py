@@ -119,6 +119,15 @@ def test_an_entry_that_others_removed_meanwhile_is_no_error(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_another_process_is_writing_stays(tmp_path):
+    cache = CubinCache(tmp_path, max_bytes=0)
+    with files.atomic_writer(tmp_path / f"{KEY}.cubin") as file:
+        file.write(b"cubin")
+        file.flush()
+        assert cache.trim() == 0
+    assert cache.trim() == 1
+
+
 def store_and_load(folder: Path, worker: int) -> int:
     cache, seen = CubinCache(folder, max_bytes=2000), 0
     for number in range(60):
