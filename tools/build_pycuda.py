@@ -4,7 +4,7 @@
 Prints the wheel's path. PyPI has only pycuda's source, whose build looks for nvcc, curand and
 libcuda; none of them is needed: the headers come from the wheel nvidia-cuda-runtime-cu12, curand
 is left out, and the linker is shown an empty libcuda.so.1. The wheel runs where a real driver is
-(of CUDA 12.8 or newer: it calls what these headers name), for the Python that built it.
+(of CUDA 12: it calls no newer version of a function), for the Python that built it.
 
     tools/build_pycuda.py            into .tools/pycuda, once
     tools/build_pycuda.py --quick    not optimized: for tests
