@@ -1,7 +1,7 @@
 """Compile every kernel of every plan of every model at hand, for every board; tell who spills.
 
-    python tools/compile_everything.py --out kernels.tsv
-    python tools/compile_everything.py --targets sm_87 --choices 8 --workloads
+    python -m tools.compile_everything --out kernels.tsv
+    python -m tools.compile_everything --targets sm_87 --choices 8 --workloads
 
 Models: the repo's own digits; those of ../shared and its INT8 references where that folder is;
 with --workloads those of tools/workloads too. A plan has the choices of the cost model; --choices N

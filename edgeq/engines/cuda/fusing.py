@@ -118,7 +118,6 @@ def fuse_addition(program: Program, position: int) -> Program | None:
         if (
             not isinstance(node, Accumulating)
             or node.epilogue.addition
-            or node.epilogue.table is not None
             or sole_reader(program, own) != position
             or {program.values[own].shape, program.values[other].shape} != {shape}
         ):
@@ -126,7 +125,10 @@ def fuse_addition(program: Program, position: int) -> Program | None:
         oriented = addition.addition
         if own == addition.b:
             oriented = replace(oriented, a_factor=oriented.b_factor, b_factor=oriented.a_factor)
-        epilogue = replace(node.epilogue, addition=oriented, other=other)
+        is_table_first = node.epilogue.table is not None
+        epilogue = replace(
+            node.epilogue, addition=oriented, other=other, is_table_first=is_table_first
+        )
         fused = replace(node, y=addition.y, epilogue=epilogue)
         return with_nodes(program, {position: fused}, [producer])
     return None
@@ -141,7 +143,7 @@ def fuse_table(program: Program, position: int) -> Program | None:
     if not found or sole_reader(program, lookup.x) != position:
         return None
     node = program.nodes[found[-1]]
-    if not isinstance(node, Accumulating):
+    if not isinstance(node, Accumulating) or node.epilogue.is_table_first:
         return None
     first = node.epilogue.table
     table = lookup.table if first is None else _composed(first, lookup.table)
@@ -162,6 +164,7 @@ STEPS: tuple[Step, ...] = (
     merge_tables,
     fuse_addition,
     fuse_table,
+    fuse_addition,  # once more: to what has its activation now
     tabulate_floats,
     join_parts,
 )

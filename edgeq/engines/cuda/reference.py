@@ -107,11 +107,13 @@ def _rounded(whole: Array, scale: Any, zero_point: int, low: int, high: int) -> 
 
 
 def _finish(accumulators: Array, epilogue: Epilogue, values: Values) -> Array:
-    result = requantize(accumulators, epilogue.requantization)
+    result, table = requantize(accumulators, epilogue.requantization), epilogue.table
+    if table is not None and epilogue.is_table_first:
+        result = _looked_up(table, result)
     if epilogue.addition is not None and epilogue.other is not None:
         other = values[epilogue.other].reshape(result.shape)
         result = add(result, other, epilogue.addition)
-    return result if epilogue.table is None else _looked_up(epilogue.table, result)
+    return result if table is None or epilogue.is_table_first else _looked_up(table, result)
 
 
 def _looked_up(table: Array, x: Array) -> Array:

@@ -67,9 +67,10 @@ class FixedPoint:
 
 @dataclass(frozen=True, eq=False)
 class Epilogue:
-    """What happens to an accumulator before it is stored, in this order."""
+    """What happens to an accumulator before it is stored, in this order unless said otherwise."""
 
     requantization: Requantization
     addition: Addition | None = None  # a: the requantized result, b: the value `other`
     other: int | None = None  # of the result's shape
     table: Int8s | None = None  # [256], by result + 128
+    is_table_first: bool = False  # before the addition: an activation, then the residual

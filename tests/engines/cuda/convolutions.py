@@ -52,6 +52,7 @@ class Case:
     after: tuple[int, int] = (1, 1)
     adds: bool = False
     looks_up: bool = False
+    looks_up_first: bool = False  # before the addition
     has_ties: bool = False  # scales are powers of two: results lie half way between integers
     is_extreme: bool = False  # sums as large as they can be, biases that take them back
     seed: int = 0
@@ -102,6 +103,7 @@ def make(case: Case) -> Made:
         ADDITION if case.adds else None,
         2 if case.adds else None,
         random.permutation(np.arange(-128, 128)).astype(np.int8) if case.looks_up else None,
+        case.looks_up_first,
     )
     values = (Value("x", x, "int8"), Value("y", y, "int8"), Value("other", y, "int8"))
     return Made(Convolution(0, 1, weights, window, zero_point, epilogue), values, arrays)

@@ -56,7 +56,7 @@ def epilogue(
     if other is None:
         return plain
     table = int8s(random, 256)
-    return Epilogue(plain.requantization, ADDITION, other, table)
+    return Epilogue(plain.requantization, ADDITION, other, table, bool(table[0] & 1))
 
 
 def values(*shapes: tuple[int, ...]) -> list[Value]:

@@ -16,6 +16,7 @@ CASES = {
     "residual addition": Case(oc=6, adds=True),
     "table": Case(oc=6, looks_up=True),
     "residual addition and table": Case(oc=6, adds=True, looks_up=True),
+    "table, then residual addition": Case(oc=6, adds=True, looks_up=True, looks_up_first=True),
 }
 
 

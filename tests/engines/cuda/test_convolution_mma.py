@@ -26,6 +26,9 @@ SHAPES = {
     "channels with padding": Case(c=20, oc=35),
     "residual addition": Case(h=6, w=6, c=32, oc=32, adds=True),
     "residual addition and table": Case(h=6, w=6, c=32, oc=30, adds=True, looks_up=True),
+    "table, then residual addition": Case(
+        h=6, w=6, c=32, oc=32, adds=True, looks_up=True, looks_up_first=True
+    ),
     "sums beyond 2^22": Case(h=3, w=11, c=512, oc=32, is_extreme=True, **POINTWISE),
     "results half way between integers": Case(h=17, w=17, has_ties=True, **POINTWISE),
 }

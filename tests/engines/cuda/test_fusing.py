@@ -97,11 +97,22 @@ def test_tables_after_the_sum_go_into_the_convolution() -> None:
     assert _kinds(_fused(builder, looked_up)) == [Convolution]
 
 
-def test_a_table_before_the_sum_stays_before_it() -> None:
+def test_a_table_before_the_sum_is_looked_up_before_it() -> None:
     builder = Builder()
     x = builder.input(1, 4, 4, 4)
-    total = builder.sum(builder.lookup(builder.convolution(x, 4)), x)
-    assert _kinds(_fused(builder, total)) == [Convolution, Sum]
+    total = builder.sum(builder.lookup(builder.convolution(x, 4), seed=1), x)
+    fused = _fused(builder, total)
+    assert _kinds(fused) == [Convolution]
+    node = fused.nodes[0]
+    assert isinstance(node, Convolution)
+    assert node.epilogue.is_table_first
+
+
+def test_tables_on_both_sides_of_the_sum_leave_the_last_one() -> None:
+    builder = Builder()
+    x = builder.input(1, 4, 4, 4)
+    total = builder.sum(builder.lookup(builder.convolution(x, 4), seed=1), x)
+    assert _kinds(_fused(builder, builder.lookup(total, seed=2))) == [Convolution, Lookup]
 
 
 def test_two_tables_of_an_input_become_one() -> None:

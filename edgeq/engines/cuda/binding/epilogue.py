@@ -85,6 +85,7 @@ class Ending:
         return {
             "EPILOGUE": 1,
             "TABLE": int(self.epilogue.table is not None),
+            "IS_TABLE_FIRST": int(self.epilogue.is_table_first),
             "VECTOR": self.vector,
             "Y_C": self.y.channels,
             "Y_PITCH": self.y.pitch,

@@ -38,7 +38,8 @@ EQ_DEV int eq_result(int sum, float scale) {
 }
 
 // Its second half: `other` is b of the residual addition, unused without EQ_ADD, `table` unused
-// without EQ_TABLE. The sum is saturated only to what is less than int8.
+// without EQ_TABLE; it is looked up after the addition, or before it with EQ_IS_TABLE_FIRST. The sum
+// is saturated only to what is less than int8.
 EQ_DEV int eq_added(int v, int other) {
 #if EQ_ADD
   v = (v * EQ_ADD_A_FACTOR + other * EQ_ADD_B_FACTOR + EQ_ADD_BIAS) >> EQ_ADD_SHIFT;
@@ -52,16 +53,24 @@ EQ_DEV int eq_looked_up(int v, const i8* __restrict__ table) {
   return EQ_TABLE ? eq_ldg_i8(table + v + 128) : v;
 }
 
+EQ_DEV int eq_before_addition(int v, const i8* __restrict__ table) {
+  return EQ_IS_TABLE_FIRST ? eq_looked_up(v, table) : v;
+}
+EQ_DEV int eq_after_addition(int v, const i8* __restrict__ table) {
+  return EQ_IS_TABLE_FIRST ? v : eq_looked_up(v, table);
+}
+
 EQ_DEV int eq_finish(int v, int other, const i8* __restrict__ table) {
-  return eq_looked_up(eq_clamp(eq_added(v, other), -128, 127), table);
+  const int sum = eq_clamp(eq_added(eq_before_addition(v, table), other), -128, 127);
+  return eq_after_addition(sum, table);
 }
 EQ_DEV u32 eq_finish4(u32 v, u32 other, const i8* __restrict__ table) {
-  const int a = eq_added(eq_byte<0>(v), eq_byte<0>(other));
-  const int b = eq_added(eq_byte<1>(v), eq_byte<1>(other));
-  const int c = eq_added(eq_byte<2>(v), eq_byte<2>(other));
-  const int d = eq_added(eq_byte<3>(v), eq_byte<3>(other));
+  const int a = eq_added(eq_before_addition(eq_byte<0>(v), table), eq_byte<0>(other));
+  const int b = eq_added(eq_before_addition(eq_byte<1>(v), table), eq_byte<1>(other));
+  const int c = eq_added(eq_before_addition(eq_byte<2>(v), table), eq_byte<2>(other));
+  const int d = eq_added(eq_before_addition(eq_byte<3>(v), table), eq_byte<3>(other));
   const u32 sum = eq_pack2_saturated(a, b, eq_pack2_saturated(c, d, 0));
-  if (!EQ_TABLE) return sum;
+  if (!EQ_TABLE || EQ_IS_TABLE_FIRST) return sum;
   return eq_pack4(eq_looked_up(eq_byte<0>(sum), table), eq_looked_up(eq_byte<1>(sum), table),
                   eq_looked_up(eq_byte<2>(sum), table), eq_looked_up(eq_byte<3>(sum), table));
 }
