@@ -33,6 +33,31 @@ order of reading; the first line of each says what goes in and what comes out.
                       registry database
     engines/      INT8 model -> Engine
                       base table cpu latency
+    engines/cuda/  an INT8 .tflite -> kernels for one GPU -> the Engine that replays them
+                      backend package engine launch targets
+    engines/cuda/gpu/  the GPU of this box: is it there, its context, memory, faults
+                      presence mending device driver faults context gpu_thread memory loaded
+    engines/cuda/tuning/  a plan's choices -> the fastest on this device, remembered
+                      tune remembered timing
+    engines/cuda/compiling/  kernels -> CUDA C -> cubins, kept by their content
+                      compile cache cubin nvrtc render
+    engines/cuda/planning/  a program -> fused, laid out in one arena, a kernel for each node
+                      plan plan_text chaining fusing joining tabulating borders layout aliasing
+                      arena
+    engines/cuda/binding/  a node and where its values lie -> the launches that may carry it out
+                      table site chain channels convolution convolution_direct convolution_gather
+                      convolution_lanes convolution_mma convolution_problem convolution_tiled
+                      dense depthwise depthwise_tile elementwise epilogue estimate matrix_product
+                      movement nest packing places pooling reducing resizing separable softmax
+                      tail transposed
+    engines/cuda/kernels/  the templates, in CUDA C, over one device layer
+    engines/cuda/estimating/  a launch and a board -> how long it may take, and why
+                      cost boards occupancy
+    engines/cuda/lowering/  INT8 ops -> integer nodes; which ops the GPU takes
+                      partition table graph assemble batches borders boxes confirm draft
+                      elementwise lookups moves probe products ranges reductions resizes windows
+    engines/cuda/program/  integer nodes, what they compute to the bit, and a check of both
+                      nodes edges check reference batch scaling
     quantize/     float model + CalibrationTable -> INT8 model (.tflite)
                       choose noise shift convert equalize stretches refine rounding patches
                       sensitivity op_latency prepare pooling pairs plan joins sharing ranges

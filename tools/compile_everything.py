@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from edgeq.engines.cuda.binding.site import Choice
-from edgeq.engines.cuda.cache import CubinCache
-from edgeq.engines.cuda.compile import Compilation, CompiledKernel, compile_all
+from edgeq.engines.cuda.compiling.cache import CubinCache
+from edgeq.engines.cuda.compiling.compile import Compilation, CompiledKernel, compile_all
+from edgeq.engines.cuda.estimating.occupancy import occupancy
 from edgeq.engines.cuda.launch import Kernel
-from edgeq.engines.cuda.nodes import Program
-from edgeq.engines.cuda.occupancy import occupancy
-from edgeq.engines.cuda.partition import GpuPart, partition
-from edgeq.engines.cuda.plan import Candidates, make_plan
+from edgeq.engines.cuda.lowering.partition import GpuPart, partition
+from edgeq.engines.cuda.planning.plan import Candidates, make_plan
+from edgeq.engines.cuda.program.nodes import Program
 from edgeq.engines.cuda.targets import Target
 from edgeq.quantize.convert import quantize
 from edgeq.tflite.model import Model

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeq.engines.cuda.nodes import Program
-from edgeq.engines.cuda.plan import Plan, make_plan
-from edgeq.engines.cuda.plan_text import plan_text
+from edgeq.engines.cuda.planning.plan import Plan, make_plan
+from edgeq.engines.cuda.planning.plan_text import plan_text
+from edgeq.engines.cuda.program.nodes import Program
 from edgeq.engines.cuda.targets import Target
 from tools.compile_everything import gpu_programs, int8_models
 

@@ -24,8 +24,8 @@ from edgeq.cli.arguments import (
 from edgeq.cli.output import print_json, print_table, printable
 from edgeq.config import load
 from edgeq.daemon.loop import Daemon
-from edgeq.engines.cuda import presence
-from edgeq.engines.cuda.mending import read_platform
+from edgeq.engines.cuda.gpu import presence
+from edgeq.engines.cuda.gpu.mending import read_platform
 from edgeq.engines.table import BACKENDS, CUDA
 from edgeq.errors import EdgeqError
 from edgeq.tflite.runtime import runtime_version

@@ -7,9 +7,9 @@ import pytest
 from edgeq import errors
 from edgeq.cli import box
 from edgeq.engines import table
-from edgeq.engines.cuda import presence
-from edgeq.engines.cuda.mending import Platform
-from edgeq.engines.cuda.presence import Finding
+from edgeq.engines.cuda.gpu import presence
+from edgeq.engines.cuda.gpu.mending import Platform
+from edgeq.engines.cuda.gpu.presence import Finding
 from edgeq.tflite.runtime import RuntimeVersion
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from edgeq.engines.cuda.backend import cuda_why_not
-from edgeq.engines.cuda.boards import BOARDS
+from edgeq.engines.cuda.estimating.boards import BOARDS
 from edgeq.engines.cuda.launch import Kernel, Launch, Work
-from edgeq.engines.cuda.plan import Plan as CudaPlan
-from edgeq.engines.cuda.plan import Step
+from edgeq.engines.cuda.planning.plan import Plan as CudaPlan
+from edgeq.engines.cuda.planning.plan import Step
 from edgeq.engines.cuda.targets import Target
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner

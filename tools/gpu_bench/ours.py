@@ -11,13 +11,13 @@ from typing import Any
 
 from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.cuda.backend import make_package
-from edgeq.engines.cuda.context import Gpu, shared_gpu
-from edgeq.engines.cuda.device import facts
 from edgeq.engines.cuda.engine import CudaEngine
-from edgeq.engines.cuda.gpu_thread import OwnerThread
-from edgeq.engines.cuda.loaded import LoadedPlan, load
+from edgeq.engines.cuda.gpu.context import Gpu, shared_gpu
+from edgeq.engines.cuda.gpu.device import facts
+from edgeq.engines.cuda.gpu.gpu_thread import OwnerThread
+from edgeq.engines.cuda.gpu.loaded import LoadedPlan, load
 from edgeq.engines.cuda.package import Package, as_model
-from edgeq.engines.cuda.plan import Plan
+from edgeq.engines.cuda.planning.plan import Plan
 from tools.gpu_bench.bits import compare
 from tools.gpu_bench.models import batched, noise
 from tools.gpu_bench.rates import board_of, layer_rates

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeq.engines.cuda.boards import BOARDS, Board, board_for
-from edgeq.engines.cuda.cost import roofline
+from edgeq.engines.cuda.estimating.boards import BOARDS, Board, board_for
+from edgeq.engines.cuda.estimating.cost import roofline
 from edgeq.engines.cuda.launch import Work
-from edgeq.engines.cuda.plan import Plan
+from edgeq.engines.cuda.planning.plan import Plan
 from edgeq.engines.cuda.targets import Target
 
 POSITION = re.compile(r"\b(\d+) [A-Z]")

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgeq.engines.base import Engine
-from edgeq.engines.cuda import presence
-from edgeq.engines.cuda.cache import CubinCache, default_folder
-from edgeq.engines.cuda.compile import CompiledKernel, compile_all
-from edgeq.engines.cuda.device import DeviceFacts, facts
+from edgeq.engines.cuda.compiling.cache import CubinCache, default_folder
+from edgeq.engines.cuda.compiling.compile import CompiledKernel, compile_all
+from edgeq.engines.cuda.compiling.nvrtc import Compiler, find_compiler
 from edgeq.engines.cuda.engine import CudaEngine
+from edgeq.engines.cuda.gpu import presence
+from edgeq.engines.cuda.gpu.device import DeviceFacts, facts
 from edgeq.engines.cuda.launch import Kernel
-from edgeq.engines.cuda.nvrtc import Compiler, find_compiler
 from edgeq.engines.cuda.package import (
     Cubins,
     Files,
@@ -25,11 +25,11 @@ from edgeq.engines.cuda.package import (
     kept_cubins,
     plan_model,
 )
-from edgeq.engines.cuda.plan import Pick, first
-from edgeq.engines.cuda.remembered import DeviceIdentity, Remembered, read_power_mode
+from edgeq.engines.cuda.planning.plan import Pick, first
 from edgeq.engines.cuda.targets import Target
-from edgeq.engines.cuda.timing import gpu_timer
-from edgeq.engines.cuda.tune import Tuner
+from edgeq.engines.cuda.tuning.remembered import DeviceIdentity, Remembered, read_power_mode
+from edgeq.engines.cuda.tuning.timing import gpu_timer
+from edgeq.engines.cuda.tuning.tune import Tuner
 
 Tick = Callable[[int, int], None]  # how many done, of how many
 

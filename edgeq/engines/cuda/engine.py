@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from edgeq.engines.base import EngineKind
 from edgeq.engines.cpu import CpuEngine
-from edgeq.engines.cuda.context import Gpu, shared_gpu
-from edgeq.engines.cuda.faults import CONTEXT_IS_DESTROYED, UNUSABLE_IMAGE
-from edgeq.engines.cuda.gpu_thread import Call, OwnerThread
+from edgeq.engines.cuda.gpu.context import Gpu, shared_gpu
+from edgeq.engines.cuda.gpu.faults import CONTEXT_IS_DESTROYED, UNUSABLE_IMAGE
+from edgeq.engines.cuda.gpu.gpu_thread import Call, OwnerThread
+from edgeq.engines.cuda.gpu.loaded import LoadedPlan, load, load_at_once
 from edgeq.engines.cuda.launch import Kernel
-from edgeq.engines.cuda.loaded import LoadedPlan, load, load_at_once
-from edgeq.engines.cuda.plan import Plan
+from edgeq.engines.cuda.planning.plan import Plan
 from edgeq.errors import DeviceError, EdgeqError, EngineError
 from edgeq.tflite.runtime import Runner, ordered_inputs
 

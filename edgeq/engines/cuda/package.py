@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeq.engines.cuda.binding.site import Choice
-from edgeq.engines.cuda.compile import CompiledKernel
+from edgeq.engines.cuda.compiling.compile import CompiledKernel
+from edgeq.engines.cuda.compiling.render import render
 from edgeq.engines.cuda.engine import CpuSection, CudaModel, GpuSection, Section
 from edgeq.engines.cuda.launch import Kernel
-from edgeq.engines.cuda.partition import GpuPart, Partition, partition
-from edgeq.engines.cuda.plan import Candidates, Pick, Plan, make_plan
-from edgeq.engines.cuda.plan_text import plan_text
-from edgeq.engines.cuda.render import render
+from edgeq.engines.cuda.lowering.partition import GpuPart, Partition, partition
+from edgeq.engines.cuda.planning.plan import Candidates, Pick, Plan, make_plan
+from edgeq.engines.cuda.planning.plan_text import plan_text
 from edgeq.engines.cuda.targets import Target
 from edgeq.errors import EngineError
 from edgeq.tflite.model import Model

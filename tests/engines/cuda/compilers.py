@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgeq.engines.cuda import nvrtc, render
+from edgeq.engines.cuda.compiling import nvrtc, render
+from edgeq.engines.cuda.compiling.nvrtc import Compiler
 from edgeq.engines.cuda.launch import Kernel
-from edgeq.engines.cuda.nvrtc import Compiler
 from edgeq.engines.cuda.targets import Target
 from edgeq.errors import EngineError
 

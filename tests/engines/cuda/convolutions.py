@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgeq.engines.cuda.binding.convolution import every
 from edgeq.engines.cuda.binding.convolution_problem import Problem
 from edgeq.engines.cuda.binding.site import Choice, Site
-from edgeq.engines.cuda.nodes import (
+from edgeq.engines.cuda.program.nodes import (
     Addition,
     Convolution,
     Epilogue,

@@ -8,11 +8,11 @@ import threading
 import numpy as np
 
 from edgeq.engines.cpu import CpuEngine
-from edgeq.engines.cuda import partition
-from edgeq.engines.cuda.context import shared_gpu
 from edgeq.engines.cuda.engine import CudaEngine
-from edgeq.engines.cuda.loaded import load
-from edgeq.engines.cuda.timing import gpu_timer, time_each
+from edgeq.engines.cuda.gpu.context import shared_gpu
+from edgeq.engines.cuda.gpu.loaded import load
+from edgeq.engines.cuda.lowering import partition
+from edgeq.engines.cuda.tuning.timing import gpu_timer, time_each
 from edgeq.errors import EngineError, InvalidRequestError
 from tests.engines.cuda.gpu_kit import Arrays, Kit, OwnControl, run_together, same
 

@@ -7,8 +7,8 @@ import gc
 import threading
 from typing import Any
 
-from edgeq.engines.cuda import partition
-from edgeq.engines.cuda.context import Gpu
+from edgeq.engines.cuda.gpu.context import Gpu
+from edgeq.engines.cuda.lowering import partition
 from edgeq.errors import DeviceError
 from tests.engines.cuda.engine_checks import gives_the_cpu_engine_s_bytes
 from tests.engines.cuda.gpu_kit import Kit, OwnControl, same, settle

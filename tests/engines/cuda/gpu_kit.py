@@ -24,8 +24,8 @@ import numpy as np
 
 from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.cuda.backend import make_package
-from edgeq.engines.cuda.context import shared_gpu
 from edgeq.engines.cuda.engine import CudaEngine, CudaModel, GpuSection
+from edgeq.engines.cuda.gpu.context import shared_gpu
 from edgeq.engines.cuda.package import as_model
 from tests.engines.cuda.fake_libcuda.fake import Control, FakeGpu
 

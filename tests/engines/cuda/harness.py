@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.engines.cuda.binding.site import Choice, Site
-from edgeq.engines.cuda.edges import reads, touches
 from edgeq.engines.cuda.launch import Pointer, View
-from edgeq.engines.cuda.nodes import Move, Node, Program, Value
-from edgeq.engines.cuda.reference import evaluate
+from edgeq.engines.cuda.program.edges import reads, touches
+from edgeq.engines.cuda.program.nodes import Move, Node, Program, Value
+from edgeq.engines.cuda.program.reference import evaluate
 from edgeq.engines.cuda.targets import Target
 from tests.engines.cuda.machines import EmulatedMachine, Machine, run
 from tests.engines.cuda.spaces import ALIGNMENT, POISON, Bytes, Contents

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from edgeq.engines.cuda.nodes import Program
-from edgeq.engines.cuda.partition import CpuPart, GpuPart, Partition, partition
-from edgeq.engines.cuda.reference import evaluate
+from edgeq.engines.cuda.lowering.partition import CpuPart, GpuPart, Partition, partition
+from edgeq.engines.cuda.program.nodes import Program
+from edgeq.engines.cuda.program.reference import evaluate
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
 from tests.tiny import Array

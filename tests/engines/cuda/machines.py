@@ -17,9 +17,9 @@ from typing import Protocol
 
 import numpy as np
 
+from edgeq.engines.cuda.compiling.render import render
+from edgeq.engines.cuda.estimating.occupancy import limits_of
 from edgeq.engines.cuda.launch import Launch, Pointer, Space
-from edgeq.engines.cuda.occupancy import limits_of
-from edgeq.engines.cuda.render import render
 from edgeq.engines.cuda.targets import Target
 from tests.engines.cuda.compilers import real_compiler
 from tests.engines.cuda.emulator.emulator import (

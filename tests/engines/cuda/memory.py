@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.engines.cuda.edges import reads
 from edgeq.engines.cuda.launch import View
-from edgeq.engines.cuda.layout import Layout
-from edgeq.engines.cuda.reference import evaluate
+from edgeq.engines.cuda.planning.layout import Layout
+from edgeq.engines.cuda.program.edges import reads
+from edgeq.engines.cuda.program.reference import evaluate
 
 Array = npt.NDArray[Any]
 POISON = 0xA5

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edgeq.engines.cuda.nodes import Addition, Epilogue, Pair, Requantization, Value, Window
+from edgeq.engines.cuda.program.nodes import Addition, Epilogue, Pair, Requantization, Value, Window
 from tests.engines.cuda.harness import MakeMachine
 from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine
 

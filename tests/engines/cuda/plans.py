@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.engines.cuda.plan import Plan
+from edgeq.engines.cuda.planning.plan import Plan
 from tests.engines.cuda.harness import MakeMachine
 from tests.engines.cuda.machines import run
 from tests.engines.cuda.spaces import POISON, Contents

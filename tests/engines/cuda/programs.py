@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.engines.cuda.nodes import (
+from edgeq.engines.cuda.program.nodes import (
     Addition,
     Axis,
     Convolution,

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from edgeq.engines.cuda.compiling.render import template
 from edgeq.engines.cuda.launch import Kernel, Launch, Pointer
-from edgeq.engines.cuda.render import template
 from edgeq.engines.cuda.targets import Target
 from tests.engines.cuda.emulator.emulator import EmulatorFault
 from tests.engines.cuda.machines import EmulatedMachine

@@ -11,8 +11,8 @@ BEGIN = """
 import ctypes
 import numpy as np
 import pycuda.driver as cuda
-from edgeq.engines.cuda import nvrtc
-from edgeq.engines.cuda.render import template
+from edgeq.engines.cuda.compiling import nvrtc
+from edgeq.engines.cuda.compiling.render import template
 from edgeq.engines.cuda.targets import Target
 
 KERNEL = '''

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeq.engines.cuda.binding.table import choices
-from edgeq.engines.cuda.nodes import (
+from edgeq.engines.cuda.program.nodes import (
     Addition,
     Axis,
     BilinearResize,

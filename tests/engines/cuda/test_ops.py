@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from edgeq.engines.cuda.nodes import Program
-from edgeq.engines.cuda.partition import CpuPart, GpuPart, partition
-from edgeq.engines.cuda.plan import make_plan
+from edgeq.engines.cuda.lowering.partition import CpuPart, GpuPart, partition
+from edgeq.engines.cuda.planning.plan import make_plan
+from edgeq.engines.cuda.program.nodes import Program
 from edgeq.engines.cuda.targets import Target
 from edgeq.quantize.convert import quantize
 from edgeq.tflite.model import Model

@@ -21,7 +21,7 @@ from edgeq.engines.cuda.package import (
     kept_cubins,
     plan_model,
 )
-from edgeq.engines.cuda.plan import first
+from edgeq.engines.cuda.planning.plan import first
 from edgeq.engines.cuda.targets import Target
 from edgeq.errors import EngineError
 from edgeq.quantize.convert import quantize

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeq.engines.cuda.compiling.render import template
 from edgeq.engines.cuda.launch import Kernel, Launch, Pointer
-from edgeq.engines.cuda.render import template
 from edgeq.engines.cuda.targets import Target
 from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine, Machine
 from tests.engines.cuda.ptx.parser import PtxFault, parse

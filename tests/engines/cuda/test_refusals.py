@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edgeq.engines.cuda.partition import partition
+from edgeq.engines.cuda.lowering.partition import partition
 from edgeq.quantize.affine import per_tensor
 from edgeq.tflite.model import Model, Quantization
 from edgeq.tflite.schema import schema

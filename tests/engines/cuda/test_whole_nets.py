@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeq.engines.cuda.nodes import Program
-from edgeq.engines.cuda.partition import GpuPart, partition
-from edgeq.engines.cuda.plan import make_plan
+from edgeq.engines.cuda.lowering.partition import GpuPart, partition
+from edgeq.engines.cuda.planning.plan import make_plan
+from edgeq.engines.cuda.program.nodes import Program
 from edgeq.engines.cuda.targets import Target
 from edgeq.tflite.logits import before_softmax
 from edgeq.tflite.model import Model

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from edgeq.engines.cuda.binding import separable, tail
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.launch import Launch
-from edgeq.engines.cuda.nodes import Chain, Convolution, Depthwise, Node
+from edgeq.engines.cuda.program.nodes import Chain, Convolution, Depthwise, Node
 
 PARTS_TRIED = 2  # choices of each part, with the others' best
 

@@ -11,7 +11,7 @@ from edgeq.engines.cuda.binding.convolution_lanes import lanes
 from edgeq.engines.cuda.binding.convolution_mma import tensor
 from edgeq.engines.cuda.binding.convolution_problem import Problem
 from edgeq.engines.cuda.binding.site import Choice, Site
-from edgeq.engines.cuda.nodes import Convolution, Dense
+from edgeq.engines.cuda.program.nodes import Convolution, Dense
 
 ALIKE = 2  # choices with tiles of one shape that come before others
 OFFERED = 16

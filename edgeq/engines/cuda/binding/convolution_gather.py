@@ -9,7 +9,7 @@ import numpy as np
 from edgeq.engines.cuda.binding.convolution_problem import Problem
 from edgeq.engines.cuda.binding.packing import padded, round_up
 from edgeq.engines.cuda.launch import Constant, Pointer
-from edgeq.engines.cuda.nodes import Int8s
+from edgeq.engines.cuda.program.nodes import Int8s
 
 LARGEST_WINDOW = 15  # rows or columns: a bit each
 GROUP_BYTES = 8  # of the table in shared memory

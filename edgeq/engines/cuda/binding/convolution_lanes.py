@@ -11,7 +11,7 @@ from edgeq.engines.cuda.binding.convolution_gather import Gather
 from edgeq.engines.cuda.binding.convolution_problem import Problem
 from edgeq.engines.cuda.binding.convolution_tiled import Needs, TiledProduct
 from edgeq.engines.cuda.launch import Constant
-from edgeq.engines.cuda.nodes import Int8s
+from edgeq.engines.cuda.program.nodes import Int8s
 
 WORD = 4  # bytes of K
 PADDING = 4  # elements after each row of pixels in shared memory

@@ -12,7 +12,7 @@ from edgeq.engines.cuda.binding.convolution_problem import Problem
 from edgeq.engines.cuda.binding.convolution_tiled import Needs, TiledProduct
 from edgeq.engines.cuda.binding.packing import round_up
 from edgeq.engines.cuda.launch import Constant
-from edgeq.engines.cuda.nodes import Int8s
+from edgeq.engines.cuda.program.nodes import Int8s
 from edgeq.engines.cuda.targets import Target
 
 CHUNK = 16  # bytes that ldmatrix takes of a row

@@ -10,7 +10,7 @@ from edgeq.engines.cuda.binding.epilogue import Ending
 from edgeq.engines.cuda.binding.packing import Pixels, sorted_constants
 from edgeq.engines.cuda.binding.site import Site
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, Work
-from edgeq.engines.cuda.nodes import Convolution, Dense, Int8s, Window
+from edgeq.engines.cuda.program.nodes import Convolution, Dense, Int8s, Window
 
 ONCE = Window(size=(1, 1), stride=(1, 1))
 WIDEST = 16  # bytes that are read at once

@@ -9,11 +9,11 @@ from edgeq.engines.cuda.binding.convolution_gather import Gather
 from edgeq.engines.cuda.binding.convolution_problem import Problem
 from edgeq.engines.cuda.binding.packing import round_up
 from edgeq.engines.cuda.binding.site import Choice
-from edgeq.engines.cuda.boards import Unit, board_for
-from edgeq.engines.cuda.cost import FETCH_BYTES_A_CYCLE, Demand, estimate
+from edgeq.engines.cuda.estimating.boards import Unit, board_for
+from edgeq.engines.cuda.estimating.cost import FETCH_BYTES_A_CYCLE, Demand, estimate
+from edgeq.engines.cuda.estimating.occupancy import limits_of
 from edgeq.engines.cuda.launch import Constant, Launch
-from edgeq.engines.cuda.nodes import Int8s
-from edgeq.engines.cuda.occupancy import limits_of
+from edgeq.engines.cuda.program.nodes import Int8s
 
 STATIC_SHARED_BYTES = 48 * 1024  # more must be asked for at the launch
 INT_BYTES = 4

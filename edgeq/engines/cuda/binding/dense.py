@@ -12,7 +12,7 @@ from edgeq.engines.cuda.binding.estimate import microseconds
 from edgeq.engines.cuda.binding.packing import Pixels, padded, round_up, sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, View, Work
-from edgeq.engines.cuda.nodes import Dense
+from edgeq.engines.cuda.program.nodes import Dense
 from edgeq.errors import EngineError
 
 THREADS = 128

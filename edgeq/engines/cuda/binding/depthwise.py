@@ -9,9 +9,9 @@ from edgeq.engines.cuda.binding.depthwise_tile import Tile, bounds, window_const
 from edgeq.engines.cuda.binding.epilogue import Ending
 from edgeq.engines.cuda.binding.packing import Pixels, round_up, sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
-from edgeq.engines.cuda.cost import Demand, estimate
+from edgeq.engines.cuda.estimating.cost import Demand, estimate
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, Work
-from edgeq.engines.cuda.nodes import Depthwise, Pair
+from edgeq.engines.cuda.program.nodes import Depthwise, Pair
 
 THREADS = 128
 DIRECT_INSTRUCTIONS_PER_TAP = 12

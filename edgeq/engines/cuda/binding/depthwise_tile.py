@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edgeq.engines.cuda.binding.convolution_problem import EXACT_ADDITION
 from edgeq.engines.cuda.binding.packing import Pixels, padded, round_up
 from edgeq.engines.cuda.launch import Constant
-from edgeq.engines.cuda.nodes import Depthwise, Int8s, Pair, Window
+from edgeq.engines.cuda.program.nodes import Depthwise, Int8s, Pair, Window
 
 GROUP_STEPS = (2, 4)
 LOAD_INSTRUCTIONS = 4  # of four channels of a column: the test of its place, the load

@@ -23,7 +23,7 @@ from edgeq.engines.cuda.binding.nest import (
 from edgeq.engines.cuda.binding.packing import sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, View, Work
-from edgeq.engines.cuda.nodes import (
+from edgeq.engines.cuda.program.nodes import (
     ChannelLookup,
     Dequantize,
     Extremum,

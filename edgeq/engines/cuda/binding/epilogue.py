@@ -13,7 +13,7 @@ import numpy as np
 from edgeq.engines.cuda.binding.packing import Pixels, padded, round_up
 from edgeq.engines.cuda.binding.site import Site
 from edgeq.engines.cuda.launch import Constant, Pointer
-from edgeq.engines.cuda.nodes import Addition, Epilogue, Pair, Requantization
+from edgeq.engines.cuda.program.nodes import Addition, Epilogue, Pair, Requantization
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.engines.cuda.cost import Demand, estimate
+from edgeq.engines.cuda.estimating.cost import Demand, estimate
 from edgeq.engines.cuda.targets import Target
 
 THREADS = 128  # of a block, as most such kernels have

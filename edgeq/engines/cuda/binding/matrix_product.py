@@ -12,7 +12,7 @@ from edgeq.engines.cuda.binding.nest import Nest, broadcast, is_multiple, togeth
 from edgeq.engines.cuda.binding.packing import sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, View, Work
-from edgeq.engines.cuda.nodes import MatrixProduct, Pair
+from edgeq.engines.cuda.program.nodes import MatrixProduct, Pair
 
 TILES: tuple[Pair, ...] = ((64, 64), (32, 32), (64, 16), (16, 64), (16, 16))
 DIRECT_THREADS = 128

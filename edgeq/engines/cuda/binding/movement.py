@@ -14,7 +14,7 @@ from edgeq.engines.cuda.binding.packing import round_up, sorted_constants
 from edgeq.engines.cuda.binding.places import Places
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, View, Work
-from edgeq.engines.cuda.nodes import Axis, Move
+from edgeq.engines.cuda.program.nodes import Axis, Move
 from edgeq.errors import EngineError
 
 THREADS = 128

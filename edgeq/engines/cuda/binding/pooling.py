@@ -10,7 +10,7 @@ from edgeq.engines.cuda.binding.packing import Pixels, sorted_constants
 from edgeq.engines.cuda.binding.reducing import AVERAGED, LARGEST, Columns, column_choices
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Work
-from edgeq.engines.cuda.nodes import Pooling, Window
+from edgeq.engines.cuda.program.nodes import Pooling, Window
 
 THREADS = 128
 IN_FLIGHT = 4  # loads of a thread

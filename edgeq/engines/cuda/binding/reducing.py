@@ -19,9 +19,9 @@ from edgeq.engines.cuda.binding.nest import (
 )
 from edgeq.engines.cuda.binding.packing import round_up, sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
-from edgeq.engines.cuda.cost import Demand, estimate
+from edgeq.engines.cuda.estimating.cost import Demand, estimate
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, View, Work
-from edgeq.engines.cuda.nodes import Mean
+from edgeq.engines.cuda.program.nodes import Mean
 from edgeq.errors import EngineError
 
 THREADS = 256

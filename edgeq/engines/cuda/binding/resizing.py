@@ -11,7 +11,7 @@ from edgeq.engines.cuda.binding.estimate import microseconds
 from edgeq.engines.cuda.binding.packing import Pixels, sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, Work
-from edgeq.engines.cuda.nodes import BilinearResize, Int32s, NearestResize
+from edgeq.engines.cuda.program.nodes import BilinearResize, Int32s, NearestResize
 
 THREADS = 128
 BEST = 2

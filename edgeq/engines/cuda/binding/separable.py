@@ -17,10 +17,10 @@ from edgeq.engines.cuda.binding.depthwise_tile import (
 from edgeq.engines.cuda.binding.epilogue import Ending
 from edgeq.engines.cuda.binding.packing import Pixels, padded, round_up, sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
-from edgeq.engines.cuda.cost import Demand, estimate
+from edgeq.engines.cuda.estimating.cost import Demand, estimate
+from edgeq.engines.cuda.estimating.occupancy import limits_of
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, Work
-from edgeq.engines.cuda.nodes import Convolution, Depthwise, Int8s
-from edgeq.engines.cuda.occupancy import limits_of
+from edgeq.engines.cuda.program.nodes import Convolution, Depthwise, Int8s
 
 STEP = 64  # bytes of K that are multiplied at once
 STAGES = 3

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from edgeq.engines.cuda.launch import Launch, Pointer, View
-from edgeq.engines.cuda.nodes import Value
+from edgeq.engines.cuda.program.nodes import Value
 from edgeq.engines.cuda.targets import Target
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from edgeq.engines.cuda.binding.nest import Nest, extents, power_of_two, together
 from edgeq.engines.cuda.binding.packing import round_up, sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
-from edgeq.engines.cuda.cost import Demand, estimate
+from edgeq.engines.cuda.estimating.cost import Demand, estimate
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, View, Work
-from edgeq.engines.cuda.nodes import Softmax
+from edgeq.engines.cuda.program.nodes import Softmax
 from edgeq.errors import EngineError
 
 ROWS_OF_A_BLOCK = (1, 4, 32)  # added side by side, each by a lane of one warp

@@ -20,7 +20,7 @@ from edgeq.engines.cuda.binding import (
     transposed,
 )
 from edgeq.engines.cuda.binding.site import Choice, Site
-from edgeq.engines.cuda.nodes import (
+from edgeq.engines.cuda.program.nodes import (
     BilinearResize,
     Chain,
     ChannelLookup,

@@ -13,9 +13,9 @@ from edgeq.engines.cuda.binding.nest import power_of_two
 from edgeq.engines.cuda.binding.packing import Pixels, padded, round_up, sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.binding.softmax import ADDITION_CYCLES, PIECES, cycles_in_pieces
-from edgeq.engines.cuda.cost import Demand, estimate
+from edgeq.engines.cuda.estimating.cost import Demand, estimate
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Pointer, View, Work
-from edgeq.engines.cuda.nodes import Dense, Dequantize, Mean, Node, Pooling, Softmax
+from edgeq.engines.cuda.program.nodes import Dense, Dequantize, Mean, Node, Pooling, Softmax
 
 THREADS = 256
 PARTS = (8, 32)  # lanes that share outputs

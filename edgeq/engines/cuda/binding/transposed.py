@@ -22,7 +22,7 @@ from edgeq.engines.cuda.binding.estimate import microseconds
 from edgeq.engines.cuda.binding.packing import Pixels, padded, round_up, sorted_constants
 from edgeq.engines.cuda.binding.site import Choice, Site
 from edgeq.engines.cuda.launch import Constant, Kernel, Launch, Work
-from edgeq.engines.cuda.nodes import (
+from edgeq.engines.cuda.program.nodes import (
     Epilogue,
     Int8s,
     Int32s,

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from edgeq.engines.cuda.edges import reads
 from edgeq.engines.cuda.lowering.table import LoweredOp, Lowering
-from edgeq.engines.cuda.nodes import Node, Program
-from edgeq.engines.cuda.program_check import check_program
+from edgeq.engines.cuda.program.check import check_program
+from edgeq.engines.cuda.program.edges import reads
+from edgeq.engines.cuda.program.nodes import Node, Program
 
 REFERENCES = ("x", "a", "b", "y")
 

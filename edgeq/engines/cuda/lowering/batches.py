@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 
-from edgeq.engines.cuda.graph import Op
 from edgeq.engines.cuda.lowering.boxes import strides
 from edgeq.engines.cuda.lowering.draft import Draft, require
-from edgeq.engines.cuda.nodes import Axis, Move
+from edgeq.engines.cuda.lowering.graph import Op
+from edgeq.engines.cuda.program.nodes import Axis, Move
 
 
 def space_to_batch(draft: Draft, op: Op) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeq.engines.cuda.graph import Op
 from edgeq.engines.cuda.lowering.draft import BYTES, Draft, require
+from edgeq.engines.cuda.lowering.graph import Op
 from edgeq.engines.cuda.lowering.lookups import lookup
-from edgeq.engines.cuda.nodes import Dequantize, Quantize
+from edgeq.engines.cuda.program.nodes import Dequantize, Quantize
 
 
 def quantize(draft: Draft, op: Op) -> None:

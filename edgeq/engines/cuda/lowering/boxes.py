@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeq.engines.cuda.nodes import Axis, Move
+from edgeq.engines.cuda.program.nodes import Axis, Move
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import dataclasses
 
 import numpy as np
 
-from edgeq.engines.cuda.graph import Graph, Tensor
 from edgeq.engines.cuda.lowering.assemble import assemble
 from edgeq.engines.cuda.lowering.draft import Array
+from edgeq.engines.cuda.lowering.graph import Graph, Tensor
 from edgeq.engines.cuda.lowering.table import LoweredOp, Lowering
-from edgeq.engines.cuda.nodes import (
+from edgeq.engines.cuda.program.nodes import (
     ChannelLookup,
     Extremum,
     Lookup,
@@ -25,7 +25,7 @@ from edgeq.engines.cuda.nodes import (
     Reshape,
     Sum,
 )
-from edgeq.engines.cuda.reference import evaluate
+from edgeq.engines.cuda.program.reference import evaluate
 from edgeq.tflite.model import Model
 from edgeq.tflite.part import some_ops
 from edgeq.tflite.runtime import Runner

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from edgeq.engines.cuda.graph import Graph, Op, Tensor
-from edgeq.engines.cuda.nodes import Datatype, Node, Value
+from edgeq.engines.cuda.lowering.graph import Graph, Op, Tensor
+from edgeq.engines.cuda.program.nodes import Datatype, Node, Value
 from edgeq.tflite.model import Model, Quantization
 
 Array = npt.NDArray[Any]

@@ -7,12 +7,12 @@ import math
 
 import numpy as np
 
-from edgeq.engines.cuda.graph import Op, Tensor
 from edgeq.engines.cuda.lowering.draft import Draft, require
+from edgeq.engines.cuda.lowering.graph import Op, Tensor
 from edgeq.engines.cuda.lowering.lookups import LEVELS, is_unary, lookup
 from edgeq.engines.cuda.lowering.probe import Trial, as_computed_here
 from edgeq.engines.cuda.lowering.ranges import delegated_bounds
-from edgeq.engines.cuda.nodes import Addition, Extremum, FixedPoint, Product, Sum
+from edgeq.engines.cuda.program.nodes import Addition, Extremum, FixedPoint, Product, Sum
 
 MULTIPLIER_BITS = 20
 SMALLEST_ADDEND, SMALLEST_PRODUCT, LARGEST = 2.0**-10, 2.0**-16, 256.0  # what XNNPACK takes

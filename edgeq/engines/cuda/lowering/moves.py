@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from edgeq.engines.cuda.graph import Op
 from edgeq.engines.cuda.lowering.boxes import Box, copy_box, strides
 from edgeq.engines.cuda.lowering.draft import Draft, require
-from edgeq.engines.cuda.nodes import Axis, Move, Reshape
+from edgeq.engines.cuda.lowering.graph import Op
+from edgeq.engines.cuda.program.nodes import Axis, Move, Reshape
 from edgeq.tflite.schema import schema
 
 MOST_GATHERED = 64  # each is a Move of its own

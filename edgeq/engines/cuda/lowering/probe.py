@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from edgeq.engines.cuda.graph import Op
 from edgeq.engines.cuda.lowering.draft import Array, Draft, Refusal, require
-from edgeq.engines.cuda.nodes import Extremum, MatrixProduct, Product, Program, Sum, Value
-from edgeq.engines.cuda.reference import evaluate
+from edgeq.engines.cuda.lowering.graph import Op
+from edgeq.engines.cuda.program.nodes import Extremum, MatrixProduct, Product, Program, Sum, Value
+from edgeq.engines.cuda.program.reference import evaluate
 from edgeq.tflite.part import one_op
 from edgeq.tflite.runtime import Runner
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.engines.cuda.graph import Op, Tensor
 from edgeq.engines.cuda.lowering.boxes import Box, copy_box
 from edgeq.engines.cuda.lowering.draft import Draft, parameters, require
+from edgeq.engines.cuda.lowering.graph import Op, Tensor
 from edgeq.engines.cuda.lowering.probe import Trial, as_computed_here
 from edgeq.engines.cuda.lowering.ranges import delegated_bounds
 from edgeq.engines.cuda.lowering.windows import is_same, scattering_window, window
-from edgeq.engines.cuda.nodes import (
+from edgeq.engines.cuda.program.nodes import (
     Convolution,
     Dense,
     Depthwise,

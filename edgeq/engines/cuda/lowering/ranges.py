@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from edgeq.engines.cuda.graph import Op, Tensor
 from edgeq.engines.cuda.lowering.draft import Refusal
-from edgeq.engines.cuda.nodes import Pair
+from edgeq.engines.cuda.lowering.graph import Op, Tensor
+from edgeq.engines.cuda.program.nodes import Pair
 
 REAL_BOUNDS = {  # ActivationFunctionType -> what it lets through
     0: (-math.inf, math.inf),  # NONE

@@ -7,11 +7,11 @@ import math
 
 import numpy as np
 
-from edgeq.engines.cuda.graph import Op, Tensor
 from edgeq.engines.cuda.lowering.draft import Draft, require
+from edgeq.engines.cuda.lowering.graph import Op, Tensor
 from edgeq.engines.cuda.lowering.ranges import builtin_bounds, delegated_bounds
 from edgeq.engines.cuda.lowering.windows import window
-from edgeq.engines.cuda.nodes import Floats, Mean, Pooling, Softmax
+from edgeq.engines.cuda.program.nodes import Floats, Mean, Pooling, Softmax
 
 C_MATHEMATICS = "libm.so.6"
 

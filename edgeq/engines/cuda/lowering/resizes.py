@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeq.engines.cuda.graph import Op
 from edgeq.engines.cuda.lowering.draft import Array, Draft, require
+from edgeq.engines.cuda.lowering.graph import Op
 from edgeq.engines.cuda.lowering.probe import Trial, run_alone
-from edgeq.engines.cuda.nodes import BilinearResize, NearestResize
+from edgeq.engines.cuda.program.nodes import BilinearResize, NearestResize
 
 WEIGHT_BITS = 11
 

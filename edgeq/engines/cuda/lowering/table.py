@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from edgeq.engines.cuda.graph import Graph, Op
 from edgeq.engines.cuda.lowering import (
     batches,
     borders,
@@ -17,7 +16,8 @@ from edgeq.engines.cuda.lowering import (
     resizes,
 )
 from edgeq.engines.cuda.lowering.draft import Array, Draft, Refusal, require
-from edgeq.engines.cuda.nodes import Node, Value
+from edgeq.engines.cuda.lowering.graph import Graph, Op
+from edgeq.engines.cuda.program.nodes import Node, Value
 from edgeq.tflite.model import Model
 
 Lower = Callable[[Draft, Op], None]

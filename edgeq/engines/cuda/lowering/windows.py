@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgeq.engines.cuda.graph import Op
 from edgeq.engines.cuda.lowering.draft import require
-from edgeq.engines.cuda.nodes import Pair, Window
+from edgeq.engines.cuda.lowering.graph import Op
+from edgeq.engines.cuda.program.nodes import Pair, Window
 from edgeq.tflite.schema import schema
 
 

@@ -1,0 +1,1 @@
+"""Kernels -> source -> cubins, kept by their content."""

@@ -1,0 +1,1 @@
+"""Integer nodes and the values between them: what a net computes, bit for bit."""

@@ -1,0 +1,1 @@
+"""The choices of a plan -> the fastest on this device, remembered."""
