@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -200,12 +201,20 @@ def make_samples(x: Array, y: Array) -> bytes:
     return buffer.getvalue()
 
 
-def main() -> None:
+def _workload(name: str) -> str:
+    """Read a workload's name; `choices` would refuse that there is none, before Python 3.12."""
+    known = [workload.name for workload in WORKLOADS]
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"{name!r} is unknown; there are {', '.join(known)}")
+    return name
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("tests/data"))
     parser.add_argument("--workloads", type=Path, metavar="FOLDER")
-    parser.add_argument("only", nargs="*", metavar="NAME", choices=[w.name for w in WORKLOADS])
-    options = parser.parse_args()
+    parser.add_argument("only", nargs="*", metavar="NAME", type=_workload)
+    options = parser.parse_args(arguments)
     if options.workloads is None:
         make_data(options.out)
         return

@@ -10,6 +10,7 @@ from edgeq.files import sha256_file
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
 from edgeq.tflite.structure import check_structure
+from tools import make_models
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 MANIFEST = json.loads((DATA / "manifest.json").read_text())["files"]
@@ -61,3 +62,18 @@ def test_an_exported_network_answers_as_the_trained_one():
     runner = Runner(export(network).to_bytes())
     answers = [runner.run({"image": i[None].astype(np.float32)})["scores"][0] for i in x[:8]]
     assert np.allclose(answers, softmax(forward(network, unit[:8])), atol=1e-4)
+
+
+def test_all_workloads_are_made_where_none_is_named(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def write(folder, names):
+        asked.append((folder, names))
+        return []
+
+    monkeypatch.setattr(make_models, "write_workloads", write)
+    make_models.main(["--workloads", str(tmp_path)])
+    assert asked == [(tmp_path, [])]
+    with pytest.raises(SystemExit):
+        make_models.main(["--workloads", str(tmp_path), "resnet"])
+    assert "'resnet' is unknown; there are resnet50_224" in capsys.readouterr().err
