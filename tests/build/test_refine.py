@@ -41,7 +41,7 @@ def tiny_samples() -> list[Sample]:
 def test_what_is_kept_is_told_in_the_result_and_the_manifest(
     monkeypatch, tiny_model_bytes, tiny_samples, tmp_path
 ):
-    def quantized_badly(model, table):
+    def quantized_badly(model, table, **_):
         made = quantize(model, table)
         return replace(made, model=with_moved_biases(made.model, 0.1))
 
