@@ -1,5 +1,7 @@
 """Whole nets, from the INT8 file to kernels on poisoned memory: the CPU engine's bytes.
 
+Once as g++ compiles the kernels, once as NVRTC does.
+
 A last softmax hides small differences, so each net ends before it.
 """
 
@@ -19,11 +21,15 @@ from edgeq.engines.cuda.targets import Target
 from edgeq.tflite.logits import before_softmax
 from edgeq.tflite.model import Model
 from edgeq.tflite.runtime import Runner
-from tests.engines.cuda.machines import EmulatedMachine
+from tests.engines.cuda.harness import MakeMachine
+from tests.engines.cuda.machines import EmulatedMachine, InterpretedMachine
 from tests.engines.cuda.plans import run_plan
 from tests.tiny import Array
 from tools.compile_everything import SHARED, int8_models
 
+MACHINES = pytest.mark.parametrize(
+    "machine", [EmulatedMachine, InterpretedMachine], ids=["emulated", "ptx"]
+)
 ORIN = 87
 OTHERS = (53, 62, 72, 75, 90)  # a kernel family each, and the widest
 SMALL = ("digits", "kws_dscnn", "resnet8_cifar10_int8_ref")
@@ -57,32 +63,39 @@ def _answers(name: str) -> tuple[dict[str, Array], dict[str, Array]]:
     return given, runner.run(given)
 
 
-def _check(name: str, sm: int) -> None:
+def _check(name: str, sm: int, machine: MakeMachine) -> None:
     given, expected = _answers(name)
-    actual = run_plan(make_plan(_program(name), Target(sm)), given, EmulatedMachine, seed=3)
+    actual = run_plan(make_plan(_program(name), Target(sm)), given, machine, seed=3)
     for output, values in expected.items():
         differing = int((actual[output].view(np.uint8) != values.view(np.uint8)).sum())
         assert differing == 0, f"{output}: {differing} of {values.nbytes} bytes differ"
 
 
+@MACHINES
 @pytest.mark.parametrize("sm", [ORIN, *OTHERS])
-def test_the_repo_s_own_net_gives_the_cpu_engine_s_bytes(sm: int) -> None:
-    _check("digits", sm)
+def test_the_repo_s_own_net_gives_the_cpu_engine_s_bytes(sm: int, machine: MakeMachine) -> None:
+    _check("digits", sm, machine)
 
 
 @pytest.mark.shared
+@MACHINES
 @pytest.mark.parametrize("name", [*SMALL[1:], *LARGE])
-def test_a_real_net_gives_the_cpu_engine_s_bytes(name: str, shared: Path) -> None:
+def test_a_real_net_gives_the_cpu_engine_s_bytes(
+    name: str, machine: MakeMachine, shared: Path
+) -> None:
     assert shared == SHARED
-    _check(name, ORIN)
+    _check(name, ORIN, machine)
 
 
 @pytest.mark.shared
+@MACHINES
 @pytest.mark.parametrize("sm", OTHERS)
 @pytest.mark.parametrize("name", SMALL[1:])
-def test_every_kernel_family_gives_the_same_bytes(name: str, sm: int, shared: Path) -> None:
+def test_every_kernel_family_gives_the_same_bytes(
+    name: str, sm: int, machine: MakeMachine, shared: Path
+) -> None:
     assert shared == SHARED
-    _check(name, sm)
+    _check(name, sm, machine)
 
 
 @pytest.mark.shared
