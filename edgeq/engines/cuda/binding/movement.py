@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeq.engines.cuda.binding.estimate import microseconds
 from edgeq.engines.cuda.binding.nest import VECTOR_BYTES, Nest, braced, together
@@ -93,7 +95,7 @@ def _widths(copy: Copy) -> Iterator[tuple[int, bool]]:
 
 
 def _choice(
-    node: Move, site: Site, copy: Copy, fill: np.ndarray, width: int, whole: bool
+    node: Move, site: Site, copy: Copy, fill: npt.NDArray[Any], width: int, whole: bool
 ) -> Choice:
     moved = copy.count * copy.itemsize
     threads = copy.count // width
@@ -108,7 +110,7 @@ def _choice(
 
 
 def _constants(
-    node: Move, copy: Copy, fill: np.ndarray, width: int, whole: bool
+    node: Move, copy: Copy, fill: npt.NDArray[Any], width: int, whole: bool
 ) -> dict[str, Constant]:
     pattern = int.from_bytes((fill.tobytes() * WORD_BYTES)[:WORD_BYTES], "little")
     item = int.from_bytes(fill.tobytes(), "little")

@@ -327,7 +327,7 @@ def _move(node: Move, x: Array, y: Array) -> None:
 
 def _read_indices(axis: Axis, node: Move) -> tuple[Array, Array]:
     """Return where in x each index of y reads, and whether x has it."""
-    index = np.arange(axis.size) * axis.step + axis.start
+    index: Array = np.arange(axis.size) * axis.step + axis.start
     if node.mirror:
         edge = 1 if node.mirror == "symmetric" else 0
         index = np.where(index < 0, -index - edge, index)
