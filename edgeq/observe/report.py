@@ -39,7 +39,7 @@ def report_html(parts: ReportParts) -> str:
         name=printable(parts.manifest.name),
         facts=_facts(parts.manifest),
         verdict=_verdict(parts.verdict),
-        latency=_latency(parts.latency),
+        latency=_latency(parts.latency) + _elsewhere(parts.manifest),
         worst=_worst(explanation),
         layers=_layers(explanation),
         tensors=_tensors(explanation, parts.histograms),
@@ -129,6 +129,12 @@ def _latency(latency: Sequence[Mapping[str, Any]]) -> str:
         (str(row.get("engine")), *(_figure(row.get(key), ".3f") for key in keys)) for row in latency
     ]
     return _table(("engine", "p50 ms", "p90 ms", "p99 ms"), rows)
+
+
+def _elsewhere(manifest: Manifest) -> str:
+    if "proven_by" not in manifest.details:
+        return ""
+    return '<p class="dim">Measured where it was built, not on the box that it is for.</p>'
 
 
 def _plan(text: str) -> str:
