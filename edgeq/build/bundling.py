@@ -14,6 +14,7 @@ from edgeq.build.work import Made, Work
 from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
 from edgeq.calibrate.collect import Collection
 from edgeq.calibrate.table import histograms_to_npz
+from edgeq.engines.cuda.package import TEXT as PLAN_TEXT
 from edgeq.explain.explain import explain
 from edgeq.explain.explanation import Explanation
 from edgeq.files import sha256_bytes
@@ -22,7 +23,6 @@ from edgeq.observe.report import ReportParts, report_html
 from edgeq.samples.split import SampleSource, only
 from edgeq.tflite.runtime import runtime_version
 
-PLAN = "cuda/plan.txt"  # what a GPU backend writes for people
 AS_INT8 = "the model arrived as INT8, with scales of its own"
 
 
@@ -110,7 +110,7 @@ def _report(measured: Measured, manifest: Manifest) -> bytes:
         explanation=measured.explanation,
         histograms=observed.histograms if observed else {},
         latency=[asdict(figure) for figure in measured.deployed.latency],
-        plan=measured.deployed.files.get(PLAN, b"").decode(),
+        plan=measured.deployed.files.get(PLAN_TEXT, b"").decode(),
     )
     return report_html(parts).encode()
 

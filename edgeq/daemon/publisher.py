@@ -268,12 +268,8 @@ def load_engine(bundle: Bundle, threads: int) -> Engine:
     except EngineError as error:
         if wanted == CPU.name:
             raise
-        logger.warning(
-            "serving on the CPU model=%s backend=%s reason=%r",
-            bundle.manifest.name,
-            wanted,
-            error.message,
-        )
+        fields = {"model": bundle.manifest.name, "backend": wanted, "reason": error.message}
+        logger.warning("serving on the CPU", extra=fields)
         return load_cpu(content, threads)
     return backend.load(content, threads, bundle.read_if_there)
 

@@ -9,11 +9,10 @@ from typing import Any
 from edgeq.engines.base import Engine
 from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.cuda.backend import cuda_why_not, load_cuda, make_package
+from edgeq.engines.cuda.compiling.compile import Progress
+from edgeq.engines.cuda.package import Files as Files
 from edgeq.errors import EngineError
 from edgeq.tflite.runtime import runtime_version
-
-Files = Callable[[str], bytes | None]  # a bundle's file by its name, None where it has none
-Tick = Callable[[int, int], None]  # how many done, of how many
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,8 @@ class Wish:
     target: str = ""  # e.g. 'sm_87'; "": this box
     threads: int = 1
     tune: bool = True  # on this box's device
-    compiled: Tick | None = None
-    tuned: Tick | None = None
+    compiled: Progress | None = None
+    tuned: Progress | None = None
 
 
 @dataclass(frozen=True)

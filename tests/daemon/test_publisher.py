@@ -47,7 +47,9 @@ def test_a_gpu_that_went_away_leaves_the_model_to_the_cpu(
     assert engine.kind == "cpu-int8"
     assert engine.infer(tiny.tiny_inputs())["scores"].shape == (1, 4)
     engine.close()
-    assert "the driver is gone" in caplog.text
+    (said,) = caplog.records
+    assert said.message == "serving on the CPU"
+    assert "the driver is gone" in said.__dict__["reason"]
 
 
 def test_without_a_cpu_runtime_there_is_nothing_to_fall_back_to(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeq.engines.base import Engine
 from edgeq.engines.cuda.compiling.cache import CubinCache, default_folder
-from edgeq.engines.cuda.compiling.compile import CompiledKernel, compile_all
+from edgeq.engines.cuda.compiling.compile import CompiledKernel, Progress, compile_all
 from edgeq.engines.cuda.compiling.nvrtc import Compiler, find_compiler
 from edgeq.engines.cuda.engine import CudaEngine
 from edgeq.engines.cuda.gpu import presence
@@ -31,8 +31,6 @@ from edgeq.engines.cuda.tuning.remembered import DeviceIdentity, Remembered, rea
 from edgeq.engines.cuda.tuning.timing import gpu_timer
 from edgeq.engines.cuda.tuning.tune import Tuner
 
-Tick = Callable[[int, int], None]  # how many done, of how many
-
 FOR_ANOTHER_BOX = "built for another box: the cost model chose"
 NOT_WANTED = "not asked for: the cost model chose"
 TUNINGS = "tuning.json"  # beside the kernels' cache
@@ -49,8 +47,8 @@ def make_package(
     *,
     threads: int = 1,
     tune: bool = True,
-    compiled: Tick | None = None,
-    tuned: Tick | None = None,
+    compiled: Progress | None = None,
+    tuned: Progress | None = None,
 ) -> Package:
     """Plan an INT8 model and compile its kernels; tune them where they are for this box.
 
@@ -116,7 +114,7 @@ class _Workshop:
         return f"NVRTC {self._compiler.version[0]}.{self._compiler.version[1]}"
 
     def compile(
-        self, kernels: Sequence[Kernel], progress: Tick | None = None
+        self, kernels: Sequence[Kernel], progress: Progress | None = None
     ) -> Mapping[Kernel, CompiledKernel]:
         """Return the cubin of each kernel and what it occupies."""
         done = compile_all(
@@ -130,7 +128,9 @@ class _Workshop:
         return done.kernels
 
 
-def _estimated(content: bytes, workshop: _Workshop, compiled: Tick | None, reason: str) -> Package:
+def _estimated(
+    content: bytes, workshop: _Workshop, compiled: Progress | None, reason: str
+) -> Package:
     planned = plan_model(content, workshop.target, lambda _: first)
     kernels = workshop.compile(planned.kernels, compiled)
     return Package(planned, kernels, Origin(workshop.version, False, reason))
@@ -140,8 +140,8 @@ def _tuned(
     content: bytes,
     device: DeviceFacts,
     workshop: _Workshop,
-    compiled: Tick | None,
-    tuned: Tick | None,
+    compiled: Progress | None,
+    tuned: Progress | None,
 ) -> Package:
     rough = plan_model(content, device.target, lambda _: first)
     workshop.compile(rough.kernels, compiled)  # what most nodes keep; the tuner finds it cached

@@ -29,7 +29,7 @@ INDEX = "cuda/package.json"
 TEXT = "cuda/plan.txt"  # for people
 BUILD_AGAIN = "Build the bundle again from its float model."
 
-Files = Callable[[str], bytes | None]
+Files = Callable[[str], bytes | None]  # a bundle's file by its name, None where it has none
 Cubins = Mapping[Kernel, bytes]
 
 
