@@ -185,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--targets", default=",".join(TARGETS))
+    parser.add_argument("--targets", default=",".join(TARGETS), help="with commas between")
     parser.add_argument("--choices", type=int, default=1, help="of each node (default: 1)")
     parser.add_argument("--workloads", action="store_true", help="tools/workloads' nets too")
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder of further models")
