@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -128,23 +129,30 @@ def test_what_another_process_is_writing_stays(tmp_path):
     assert cache.trim() == 1
 
 
-def store_and_load(folder: Path, worker: int) -> int:
-    cache, seen = CubinCache(folder, max_bytes=2000), 0
-    for number in range(60):
-        key = f"key{number % 7}"
-        image = cache.load(key)
-        assert image in (None, key.encode() * 50)
-        seen += image is not None
-        assert cache.store(key, key.encode() * 50) == ""
-        if number % 10 == worker:
-            cache.trim()
-    return seen
+STORE_AND_LOAD = """
+import sys
+from pathlib import Path
+from edgeq.engines.cuda.compiling.cache import CubinCache
+
+cache, worker, seen = CubinCache(Path(sys.argv[1]), max_bytes=2000), int(sys.argv[2]), 0
+for number in range(60):
+    key = f"key{number % 7}"
+    image = cache.load(key)
+    assert image in (None, key.encode() * 50), image
+    seen += image is not None
+    assert cache.store(key, key.encode() * 50) == ""
+    if number % 10 == worker:
+        cache.trim()
+assert seen
+"""
 
 
 def test_several_processes_share_a_folder(tmp_path):
-    with multiprocessing.get_context("fork").Pool(3) as pool:
-        seen = pool.starmap(store_and_load, [(tmp_path, worker) for worker in range(3)])
-    assert all(seen)
+    workers = [
+        subprocess.Popen([sys.executable, "-c", STORE_AND_LOAD, tmp_path, str(worker)])
+        for worker in range(3)
+    ]
+    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 7 * 300
 
 
