@@ -46,8 +46,9 @@ class DataPlane(Protocol):
         version: str | None,
         inputs: Mapping[str, Array],
         timeout_s: float | None,
+        priority: int = 0,
     ) -> Future[Inference]:
-        """Queue one inference.
+        """Queue one inference; `priority` orders those that wait, as `Slot.submit` says.
 
         Raises:
             NotFoundError: no such model or version.
@@ -57,11 +58,26 @@ class DataPlane(Protocol):
     def is_ready(self) -> bool:
         """True once the daemon takes traffic."""
 
-    def load(self, name: str) -> None:
-        """Serve the model's latest version; returns when it does."""
+    def load(
+        self, name: str, *, config: str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Serve a model; returns when it does. What fails leaves what serves.
 
-    def unload(self, name: str) -> None:
-        """Stop serving the model."""
+        Args:
+            name: the model's.
+            config: Triton's model configuration, JSON; it may not ask for anything else.
+            files: path -> content, of the one .tflite that is to be served from now on, e.g.
+                '1/model.tflite'. None: the committed version, loaded anew.
+
+        Raises:
+            NotFoundError: no such model, and no file.
+            InvalidRequestError: the model was refused; the message is the quarantine's.
+            TooLargeError: it is over security.max_model_bytes.
+            ConflictError: it is pinned.
+        """
+
+    def unload(self, name: str, *, unload_dependents: bool = False) -> None:
+        """Stop serving the model; none depends on another."""
 
 
 class Admin(Protocol):
