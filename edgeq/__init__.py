@@ -24,7 +24,7 @@ order of reading; the first line of each says what goes in and what comes out.
     observe/      numbers and pictures for people and Prometheus
                       metrics stages drift divergence page report charts
     swap/         Slot: load, warm, self-check, switch, drain; probation
-                      slot pool probation
+                      slot scheduler queue requests places batching pool options probation
     explain/      two models, a table, a few inputs -> what each tensor is like, each op costs
                       explain explanation tensors shapes twins layers comparison forced injected
                       weights words

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -117,7 +116,7 @@ def make_deployment(
 ) -> Deployment:
     """Open a model's sample store and slot, and give it its metric series."""
     config = context.config
-    slot = Slot(name, config.swap.options, _executor_factory(name), on_infer)
+    slot = Slot(name, config.swap.options, on_infer)
     store = SampleStore(context.paths.samples(name), config.samples.store_options)
     deployment = Deployment(name, slot, store)
     context.metrics.watch_model(name, lambda: float(slot.queue_length))
@@ -135,10 +134,3 @@ def count_samples(context: Context, store: SampleStore) -> dict[str, int]:
     rows = store.rows()
     held_out = sum(is_held_out(row.id, ratio) for row in rows)
     return {"fit": len(rows) - held_out, "held_out": held_out}
-
-
-def _executor_factory(name: str) -> Callable[[int], Executor]:
-    def make(threads: int) -> Executor:
-        return ThreadPoolExecutor(threads, thread_name_prefix=f"infer-{name}")
-
-    return make

@@ -53,12 +53,13 @@ class Plane:
         version: str | None,
         inputs: Mapping[str, Array],
         timeout_s: float | None,
+        priority: int = 0,
     ) -> Future[Inference]:
         """Queue one inference, and offer its inputs to the sample store."""
         deployment = self._deployer.find(name)
         if version is not None:
             self.model(name, version)
-        future = deployment.slot.submit(inputs, timeout_s=timeout_s)
+        future = deployment.slot.submit(inputs, timeout_s=timeout_s, priority=priority)
         future.add_done_callback(functools.partial(self._answered, deployment, inputs))
         return future
 

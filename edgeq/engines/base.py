@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
@@ -36,3 +36,15 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds."""
+
+
+@runtime_checkable
+class BatchableEngine(Engine, Protocol):
+    """An engine that can be loaded again for several samples at a time."""
+
+    def batched(self, size: int) -> Engine:
+        """Load its twin, whose inputs have `size` as their first extent.
+
+        Raises:
+            EngineError: the model cannot run so.
+        """

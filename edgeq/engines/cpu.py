@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +16,18 @@ class CpuEngine:
     """Float or INT8 on the CPU: the same interpreter, another file."""
 
     def __init__(
-        self, content: bytes, kind: EngineKind, *, threads: int, delegate: bool = True
+        self,
+        content: bytes,
+        kind: EngineKind,
+        *,
+        threads: int,
+        delegate: bool = True,
+        batch: int | None = None,
     ) -> None:
-        self._runner = Runner(content, threads=threads, delegate=delegate)
+        self._runner = Runner(content, threads=threads, delegate=delegate, batch=batch)
+        self._batched = functools.partial(
+            CpuEngine, content, kind, threads=threads, delegate=delegate
+        )
         self.kind = kind
         self.fault = ""
         self.inputs = self._runner.inputs
@@ -26,6 +36,10 @@ class CpuEngine:
     def infer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Run once; errors as `Runner.run`."""
         return self._runner.run(inputs)
+
+    def batched(self, size: int) -> CpuEngine:
+        """Load the same model for `size` samples at a time; errors as `Runner`."""
+        return self._batched(batch=size)
 
     def close(self) -> None:
         """Free the interpreter."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import queue
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,10 +14,14 @@ import numpy.typing as npt
 
 from edgeq.bundle import Golden
 from edgeq.engines.base import Engine, EngineKind
-from edgeq.errors import SwapError
+from edgeq.errors import EngineError, SwapError
+from edgeq.swap.batching import load_together
+from edgeq.swap.options import SwapOptions
 from edgeq.tflite.runtime import TensorSpec
 
 Array = npt.NDArray[Any]
+
+NEWEST_SHARE = 0.1  # of the mean inference time: about ten inferences are remembered
 
 
 @dataclass(frozen=True)
@@ -40,19 +43,35 @@ class LiveInfo:
     outputs: tuple[TensorSpec, ...]
     since: float
     fault: str = ""  # why another engine answers than the one that was published
+    batching: str = ""  # whether requests run together, or why not; "" where nobody asked for it
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """An engine, and its twin for several requests at a time where the model has one."""
+
+    engine: Engine
+    together: Engine | None = None
+
+    def close(self) -> None:
+        """Free the engines; nobody may use them any more."""
+        for engine in (self.engine, self.together):
+            # One that cannot free itself must not undo a swap that happened, nor keep the others.
+            with contextlib.suppress(Exception):
+                if engine is not None:
+                    engine.close()
 
 
 @dataclass(eq=False)
 class Pool:
-    """The engines of one version; the counters are guarded by the slot's lock."""
+    """The engines of one version; what changes is guarded by the slot's lock."""
 
     source: Source
-    engines: tuple[Engine, ...]
+    instances: tuple[Instance, ...]
     info: LiveInfo
     watched: frozenset[str]  # outputs that should be finite
-    idle: queue.LifoQueue[Engine]  # last in, first out: the engine whose memory is still warm
-    references: int = 0  # jobs bound to this version, waiting or running
-    is_orphaned: bool = False  # the drain timed out: whoever lets go last closes the engines
+    typical_s: float  # what an inference takes: a mean in which the latest count most
+    latest_s: float  # what the latest one took
     requests: int = 0
     errors: int = 0
     nonfinite: int = 0
@@ -60,14 +79,24 @@ class Pool:
     @property
     def present(self) -> LiveInfo:
         """What serves, by the engine that answers now: the CPU's in the place of a failed GPU's."""
-        for engine in self.engines:
-            if engine.kind != self.info.engine:
+        for instance in self.instances:
+            if instance.engine.kind != self.info.engine:
+                engine = instance.engine
                 return replace(self.info, engine=engine.kind, fault=engine.fault)
         return self.info
 
+    def is_quicker_than(self, seconds: float) -> bool:
+        """Say whether the next inference may be expected to take less."""
+        return self.typical_s < seconds and self.latest_s < seconds
+
+    def note_time(self, infer_s: float) -> None:
+        """Take one inference into account."""
+        self.latest_s = infer_s
+        self.typical_s += NEWEST_SHARE * (infer_s - self.typical_s)
+
     def is_finite(self, outputs: Mapping[str, Array]) -> bool:
         """Say whether all watched outputs are finite."""
-        return all(
+        return not self.watched or all(
             bool(np.isfinite(value).all())
             for name, value in outputs.items()
             if name in self.watched
@@ -75,35 +104,56 @@ class Pool:
 
     def close(self) -> None:
         """Free the engines; nobody may use them any more."""
-        close_engines(self.engines)
+        close_instances(self.instances)
 
 
-def load_engines(source: Source, instances: int, warmup_runs: int) -> tuple[Engine, ...]:
+def load_pool(source: Source, options: SwapOptions) -> Pool:
     """Load, warm and check the engines of a version; on failure none is left behind.
 
     Raises:
         Exception: what the loader or an engine raised.
         SwapError: an engine does not reproduce the golden outputs.
     """
-    engines: list[Engine] = []
+    instances: list[Instance] = []
+    infer_s = 0.0
     try:
-        for _ in range(instances):
-            engines.append(source.load())
-            _prove(engines[-1], source.golden, warmup_runs)
+        for _ in range(options.instances):
+            instances.append(Instance(source.load()))
+            infer_s = _prove(instances[-1].engine, source.golden, options.warmup_runs)
+        batching = ""
+        if options.max_batch > 1:
+            batching = _let_run_together(instances, source.golden, options.max_batch)
     except BaseException:
-        close_engines(engines)
+        close_instances(instances)
         raise
-    return tuple(engines)
+    return _make_pool(source, tuple(instances), infer_s, batching)
 
 
-def make_pool(source: Source, engines: tuple[Engine, ...]) -> Pool:
-    """Return the pool of engines that are ready to serve from now on."""
-    first = engines[0]
-    idle: queue.LifoQueue[Engine] = queue.LifoQueue()
-    for engine in engines:
-        idle.put(engine)
-    info = LiveInfo(source.version, first.kind, first.inputs, first.outputs, time.time())
-    return Pool(source, engines, info, _watched(first.outputs, source.golden), idle)
+def _make_pool(
+    source: Source, instances: tuple[Instance, ...], infer_s: float, batching: str
+) -> Pool:
+    first = instances[0].engine
+    info = LiveInfo(
+        source.version, first.kind, first.inputs, first.outputs, time.time(), batching=batching
+    )
+    watched = _watched(first.outputs, source.golden)
+    return Pool(source, instances, info, watched, infer_s, infer_s)
+
+
+def _let_run_together(instances: list[Instance], golden: Golden | None, size: int) -> str:
+    """Give every instance its twin, or none; returns what `LiveInfo.batching` says."""
+    try:
+        for number, instance in enumerate(instances):
+            instances[number] = Instance(
+                instance.engine, load_together(instance.engine, golden, size)
+            )
+    except EngineError as error:
+        for number, instance in enumerate(instances):
+            if instance.together is not None:
+                instance.together.close()
+            instances[number] = Instance(instance.engine)
+        return f"off: {error.message}"
+    return f"up to {size} requests together"
 
 
 def _watched(specs: Iterable[TensorSpec], golden: Golden | None) -> frozenset[str]:
@@ -113,15 +163,26 @@ def _watched(specs: Iterable[TensorSpec], golden: Golden | None) -> frozenset[st
     return floats - {name for run in runs for name in run if not np.isfinite(run[name]).all()}
 
 
-def _prove(engine: Engine, golden: Golden | None, warmup_runs: int) -> None:
+def _prove(engine: Engine, golden: Golden | None, warmup_runs: int) -> float:
+    """Warm an engine up and compare its answers; returns the seconds of its latest inference."""
+    latest_s = float("inf")  # of one that never ran
+
+    def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        nonlocal latest_s
+        started = time.monotonic()
+        outputs = engine.infer(inputs)
+        latest_s = time.monotonic() - started
+        return outputs
+
     inputs = golden.inputs if golden and golden.inputs else (_zeros(engine.inputs),)
-    for run in range(warmup_runs):
-        engine.infer(inputs[run % len(inputs)])
-    if golden and (mismatch := golden.mismatch(engine.infer)):
+    for number in range(warmup_runs):
+        run(inputs[number % len(inputs)])
+    if golden and (mismatch := golden.mismatch(run)):
         raise SwapError(
             f"the {engine.kind} engine does not reproduce its golden answers: {mismatch}",
             hint="Build the bundle again on this box; its driver or runtime may have changed.",
         )
+    return latest_s
 
 
 def _zeros(specs: Iterable[TensorSpec]) -> dict[str, Array]:
@@ -131,12 +192,10 @@ def _zeros(specs: Iterable[TensorSpec]) -> dict[str, Array]:
     }
 
 
-def close_engines(engines: Iterable[Engine]) -> None:
+def close_instances(instances: Iterable[Instance]) -> None:
     """Free engines that nobody uses any more, and give their memory back to the system."""
-    for engine in engines:
-        # One that cannot free itself must not undo a swap that has happened, nor keep the others.
-        with contextlib.suppress(Exception):
-            engine.close()
+    for instance in instances:
+        instance.close()
     # glibc keeps what is freed; OpenVINO Model Server trims after an unload too.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,10 @@ class Bench:
         self.engines: list[FakeEngine] = []
         self.gates: list[threading.Event] = []
 
-    def slot(
-        self, executor: Callable[[int], Executor] = ThreadPoolExecutor, **options: Any
-    ) -> Slot:
-        self.slots.append(Slot("face", SwapOptions(**options), executor, self.records.append))
+    def slot(self, **options: Any) -> Slot:
+        """Make a slot; its requests run on workers unless `inline_below_s` says otherwise."""
+        chosen = SwapOptions(**{"inline_below_s": 0.0, **options})
+        self.slots.append(Slot("face", chosen, self.records.append))
         return self.slots[-1]
 
     def engine(self, factor: float = 1.0, gate: threading.Event | None = None) -> FakeEngine:

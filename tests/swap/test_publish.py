@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -98,7 +97,7 @@ def test_a_failed_swap_keeps_the_record_of_the_old_version(bench: Bench) -> None
 
 
 def test_a_request_that_outlives_the_drain_keeps_its_engine(bench: Bench) -> None:
-    slot = bench.slot(lambda count: ThreadPoolExecutor(2), drain_timeout_s=0.02)
+    slot = bench.slot(drain_timeout_s=0.02)
     old, gate = held(bench, slot)
     slow = slot.submit(INPUTS)
     assert old.entered.wait(WAIT_S)
@@ -211,7 +210,7 @@ def test_no_request_is_lost_or_misnamed_over_two_hundred_swaps(bench: Bench) -> 
 def test_real_engines_swap_under_load() -> None:
     models = [tiny.tiny_model(seed).to_bytes() for seed in range(3)]
     inputs = tiny.tiny_inputs()
-    slot = Slot("tiny", SwapOptions(instances=2), ThreadPoolExecutor, lambda record: None)
+    slot = Slot("tiny", SwapOptions(instances=2), lambda record: None)
 
     def load(index: int) -> CpuEngine:
         return CpuEngine(models[index], "float", threads=1)

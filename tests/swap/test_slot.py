@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -98,13 +97,6 @@ def test_as_many_requests_run_at_once_as_there_are_instances(bench: Bench) -> No
     assert [answer(future)[0] for future in futures] == ["1"] * 4
 
 
-def test_more_threads_than_instances_share_the_engines_one_at_a_time(bench: Bench) -> None:
-    slot = bench.slot(lambda count: ThreadPoolExecutor(4 * count), instances=2)
-    slot.publish("1", bench.engine, None)
-    futures = [slot.submit(INPUTS) for _ in range(60)]
-    assert [answer(future) for future in futures] == [("1", 1.0)] * 60
-
-
 # The queue.
 
 
@@ -154,16 +146,6 @@ def test_a_cancelled_request_is_not_run_and_holds_nothing(bench: Bench) -> None:
     slot.publish("2", bench.engine, None)
     assert engine.runs == runs + 1
     assert engine.is_closed
-
-
-def test_an_executor_that_takes_no_more_is_an_unavailable_model(bench: Bench) -> None:
-    executor = ThreadPoolExecutor(1)
-    slot = bench.slot(lambda count: executor)
-    slot.publish("1", bench.engine, None)
-    executor.shutdown()
-    with pytest.raises(UnavailableError, match="cannot run: cannot schedule new futures"):
-        slot.submit(INPUTS).result(WAIT_S)
-    assert slot.queue_length == 0
 
 
 # What goes wrong in an engine.
@@ -217,7 +199,7 @@ def test_a_listener_that_fails_does_not_cost_the_answer() -> None:
     def fail(record: InferRecord) -> None:
         raise ZeroDivisionError
 
-    slot = Slot("face", SwapOptions(), ThreadPoolExecutor, fail)
+    slot = Slot("face", SwapOptions(inline_below_s=0.0), fail)
     slot.publish("1", FakeEngine, None)
     assert answer(slot.submit(INPUTS)) == ("1", 1.0)
     slot.close()

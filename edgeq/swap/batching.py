@@ -1,0 +1,108 @@
+"""Requests that wait for one engine -> one run of its twin, where that gives the same answers.
+
+A twin takes exactly `size` samples: what is missing is filled up with the last one, because an
+interpreter that is given another extent allocates its tensors anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.bundle import Golden
+from edgeq.engines.base import BatchableEngine, Engine
+from edgeq.errors import EngineError, InvalidRequestError
+from edgeq.swap.requests import Inputs, Outcome, infer
+from edgeq.tflite.runtime import TensorSpec, ordered_inputs
+
+Array = npt.NDArray[Any]
+
+
+def load_together(engine: Engine, golden: Golden | None, size: int) -> Engine:
+    """Return an engine's twin for `size` samples, proven against the engine itself.
+
+    Raises:
+        EngineError: there can be none, or its answers are others; says why.
+    """
+    if not isinstance(engine, BatchableEngine):
+        raise EngineError(f"a {engine.kind} engine takes one sample at a time")
+    if golden is None or not golden.inputs:
+        raise EngineError("there are no golden answers to check it with")
+    for spec in (*engine.inputs, *engine.outputs):
+        if spec.shape[:1] != (1,):
+            raise EngineError(f"{spec.name!r} has shape {list(spec.shape)}, not one sample's")
+    together = engine.batched(size)
+    try:
+        _prove(engine, together, golden, size)
+    except BaseException:
+        together.close()
+        raise
+    return together
+
+
+def _prove(engine: Engine, together: Engine, golden: Golden, size: int) -> None:
+    """Run every golden input at every place of the batch, among the others."""
+    for spec, wide in zip(engine.outputs, together.outputs, strict=True):
+        if wide.shape != (size, *spec.shape[1:]):
+            raise EngineError(
+                f"output {spec.name!r} of {size} samples has shape {list(wide.shape)}"
+            )
+    for turn in range(max(size, len(golden.inputs))):
+        numbers = [(turn + place) % len(golden.inputs) for place in range(size)]
+        answers = _run(engine.inputs, together, size, [golden.inputs[n] for n in numbers])
+        one_by_one = Golden(
+            tuple(golden.inputs[n] for n in numbers), tuple(golden.outputs[n] for n in numbers)
+        )
+        rest = iter(answers)
+        if mismatch := one_by_one.mismatch(lambda _, rest=rest: next(rest)):  # type: ignore[misc]
+            raise EngineError(f"together the answers are others: {mismatch}")
+
+
+def infer_together(
+    engine: Engine, together: Engine, size: int, requests: Sequence[Inputs]
+) -> list[Outcome]:
+    """Run up to `size` requests at once; one that is malformed or fails leaves the others alone."""
+    outcomes: list[Outcome] = [_malformed(engine.inputs, inputs) or {} for inputs in requests]
+    sound = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, dict)]
+    if len(sound) > 1:
+        try:
+            answers: Sequence[Outcome] = _run(
+                engine.inputs, together, size, [requests[number] for number in sound]
+            )
+        except Exception:  # noqa: BLE001 - whoever is to blame gets it as its own answer
+            answers = [infer(engine, requests[number]) for number in sound]
+    else:
+        answers = [infer(engine, requests[number]) for number in sound]
+    for number, answer in zip(sound, answers, strict=True):
+        outcomes[number] = answer
+    return outcomes
+
+
+def are_alike(one: Inputs, other: Inputs) -> bool:
+    """Say whether two requests have the same shapes, and so may be stacked."""
+    return one.keys() == other.keys() and all(one[name].shape == other[name].shape for name in one)
+
+
+def _malformed(specs: tuple[TensorSpec, ...], inputs: Inputs) -> InvalidRequestError | None:
+    try:
+        ordered_inputs(specs, inputs)
+    except InvalidRequestError as error:
+        return error
+    return None
+
+
+def _run(
+    specs: tuple[TensorSpec, ...], together: Engine, size: int, requests: Sequence[Inputs]
+) -> list[dict[str, Array]]:
+    filled = [*requests, *[requests[-1]] * (size - len(requests))]
+    stacked = {
+        spec.name: np.concatenate([inputs[spec.name] for inputs in filled]) for spec in specs
+    }
+    outputs = together.infer(stacked)
+    return [
+        {name: value[place : place + 1] for name, value in outputs.items()}
+        for place in range(len(requests))
+    ]

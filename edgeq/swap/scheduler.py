@@ -1,0 +1,289 @@
+"""The requests of one version -> its engines: at once, or by priority; its worker threads."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from edgeq.engines.base import EngineKind
+from edgeq.errors import DeadlineError, EngineError, RequestError, UnavailableError
+from edgeq.swap.batching import infer_together
+from edgeq.swap.options import SwapOptions
+from edgeq.swap.places import Places
+from edgeq.swap.pool import Instance, Pool
+from edgeq.swap.queue import RequestQueue
+from edgeq.swap.requests import Inference, InferRecord, Inputs, Outcome, Waiting, infer
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What an engine was busy with; several outcomes where requests ran together."""
+
+    kind: EngineKind
+    started: float
+    infer_s: float
+    outcomes: Sequence[Outcome]
+
+
+class Scheduler:
+    """Binds requests to one version's engines until they are answered.
+
+    A request runs on its caller's thread where an engine is idle, nobody waits and the model is
+    quick; else it waits for a worker thread: the most urgent first, in the order of arrival where
+    they are equally urgent.
+
+    Args:
+        places: the slot's; a method says so where the caller must hold its lock.
+        on_infer: told of every inference, on the thread that ran it; what it raises is dropped.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pool: Pool,
+        options: SwapOptions,
+        places: Places,
+        on_infer: Callable[[InferRecord], None],
+    ) -> None:
+        self.pool = pool
+        self.references = 0  # requests bound to this version, waiting or running
+        self.is_over = False
+        self._name = name
+        self._options = options
+        self._places = places
+        self._on_infer = on_infer
+        self._is_orphaned = False  # whoever lets go last closes the engines
+        self._work = threading.Condition(places.lock)  # for workers: a request and an engine
+        self._arrival = threading.Condition(places.lock)  # for a worker that gathers a batch
+        self._gathering = 0
+        self._waiting = RequestQueue()
+        self._idle = list(pool.instances)  # last in, first out: its memory is still warm
+        runs_together = pool.instances[0].together is not None
+        self._inline_below_s = 0.0 if runs_together else options.inline_below_s
+        self._workers = [
+            threading.Thread(target=self._serve, name=f"infer-{name}", daemon=True)
+            for _ in pool.instances
+        ]
+
+    @property
+    def queue_length(self) -> int:
+        """Requests that wait for an engine."""
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Start the workers.
+
+        Raises:
+            RuntimeError: the system has no thread left; all is ended.
+        """
+        workers, self._workers = self._workers, []
+        try:
+            for worker in workers:
+                worker.start()
+                self._workers.append(worker)
+        except RuntimeError:
+            self.retire()
+            raise
+
+    # Requests in; on the callers' threads.
+
+    def claim(self) -> Instance | None:
+        """Take an engine that the caller may run at once, with the lock held."""
+        if self._waiting or not self._idle:
+            return None
+        if not self.pool.is_quicker_than(self._inline_below_s):
+            return None
+        self._bind()
+        return self._idle.pop()
+
+    def run_here(self, instance: Instance, inputs: Inputs, submitted: float) -> Future[Inference]:
+        """Run a claimed engine; returns a future that is done."""
+        future: Future[Inference] = Future()
+        started = time.monotonic()
+        outcome = infer(instance.engine, inputs)
+        run = _Run(instance.engine.kind, started, time.monotonic() - started, (outcome,))
+        self._let_go(instance, run, 1)
+        self._settle(run, outcome, submitted, future)
+        return future
+
+    def enqueue(
+        self, inputs: Inputs, submitted: float, deadline: float, priority: int
+    ) -> Future[Inference]:
+        """Have a worker run it, with the lock held."""
+        request = Waiting(inputs, submitted, deadline, Future())
+        self._bind()
+        self._places.overdue = min(self._places.overdue, deadline)
+        self._waiting.push(request, priority)
+        if self._gathering:
+            self._arrival.notify()
+        else:
+            self._work.notify()
+        return request.future
+
+    def _bind(self) -> None:
+        self.references += 1
+        self._places.taken += 1
+
+    def _unbind(self, count: int) -> bool:
+        """Let go of requests, with the lock held; True where the caller must end the engines."""
+        self.references -= count
+        self._places.free(count, is_last=self.references == 0)
+        return self._is_orphaned and self.references == 0
+
+    # Requests that get no answer; on any thread.
+
+    def drop_overdue(self, now: float) -> None:
+        """Let go of what waits in vain: too long already, or cancelled."""
+        self._drop(lambda request: request.is_over(now), self._too_late)
+
+    def fail_waiting(self) -> None:
+        """Let go of all that waits."""
+        self._drop(
+            lambda request: True,
+            lambda request: UnavailableError(f"model {self._name!r} was unloaded"),
+        )
+
+    def _drop(
+        self,
+        is_dropped: Callable[[Waiting], bool],
+        make_error: Callable[[Waiting], RequestError],
+    ) -> None:
+        with self._places.lock:
+            dropped = self._waiting.remove(is_dropped)
+            self._places.overdue = min(self._places.overdue, self._waiting.soonest_deadline)
+            must_end = bool(dropped) and self._unbind(len(dropped))
+        for request in dropped:
+            request.fail(make_error(request))
+        if must_end:
+            self._end()
+
+    def _too_late(self, request: Waiting) -> DeadlineError:
+        waited_s = time.monotonic() - request.submitted
+        return DeadlineError(f"the request waited {waited_s:.3f} s for {self._name!r}")
+
+    # Requests out; on the workers' threads.
+
+    def _serve(self) -> None:
+        while taken := self._take():
+            self._run(*taken)
+            del taken  # it would keep the inputs and the answer until the next request
+
+    def _take(self) -> tuple[Instance, list[Waiting]] | None:
+        with self._places.lock:
+            self._work.wait_for(lambda: self.is_over or (self._waiting and self._idle))
+            if not self._waiting:
+                return None
+            instance, requests = self._idle.pop(), [self._waiting.pop()]
+            if instance.together is not None:
+                self._gather(requests)
+            return instance, requests
+
+    def _gather(self, requests: list[Waiting]) -> None:
+        """Add what may run together with the first one, and wait a little for more."""
+        until = time.monotonic() + self._options.max_delay_us / 1e6
+        self._gathering += 1
+        while True:
+            missing = self._options.max_batch - len(requests)
+            requests += self._waiting.pop_alike(requests[0], missing)
+            left_s = until - time.monotonic()
+            if len(requests) >= self._options.max_batch or left_s <= 0 or self.is_over:
+                break
+            self._arrival.wait(left_s)
+        self._gathering -= 1
+        if self._waiting and self._idle:  # those who arrived meanwhile woke nobody else
+            self._work.notify()
+
+    def _run(self, instance: Instance, requests: list[Waiting]) -> None:
+        now = time.monotonic()
+        late = [request for request in requests if now > request.deadline]
+        begun = [
+            request
+            for request in requests
+            if now <= request.deadline and request.future.set_running_or_notify_cancel()
+        ]
+        run = self._infer(instance, begun)
+        # The places are free before the callers hear, who may at once send the next request.
+        self._let_go(instance, run, len(requests))
+        for request in late:
+            request.fail(self._too_late(request))
+        for request, outcome in zip(begun, run.outcomes, strict=True):
+            self._settle(run, outcome, request.submitted, request.future)
+
+    def _infer(self, instance: Instance, requests: list[Waiting]) -> _Run:
+        started = time.monotonic()
+        outcomes: list[Outcome]
+        if instance.together is None or len(requests) < 2:
+            outcomes = [infer(instance.engine, request.inputs) for request in requests]
+        else:
+            outcomes = infer_together(
+                instance.engine,
+                instance.together,
+                self._options.max_batch,
+                [request.inputs for request in requests],
+            )
+        return _Run(instance.engine.kind, started, time.monotonic() - started, outcomes)
+
+    def _let_go(self, instance: Instance, run: _Run, requests: int) -> None:
+        pool = self.pool
+        answers = [outcome for outcome in run.outcomes if isinstance(outcome, dict)]
+        errors = sum(isinstance(outcome, EngineError) for outcome in run.outcomes)
+        nonfinite = sum(not pool.is_finite(outputs) for outputs in answers)
+        with self._places.lock:
+            pool.requests += len(answers) + errors
+            pool.errors += errors
+            pool.nonfinite += nonfinite
+            if answers:
+                pool.note_time(run.infer_s / len(run.outcomes))
+            self._idle.append(instance)
+            must_end = self._unbind(requests)
+            if self._waiting:
+                self._work.notify()
+        if must_end:
+            self._end()
+
+    def _settle(
+        self, run: _Run, outcome: Outcome, submitted: float, future: Future[Inference]
+    ) -> None:
+        version, queue_s = self.pool.info.version, run.started - submitted
+        is_answer = isinstance(outcome, dict)
+        if is_answer or isinstance(outcome, EngineError):
+            record = InferRecord(
+                self._name, version, run.kind, queue_s, run.infer_s,
+                not is_answer, len(run.outcomes),
+            )  # fmt: skip
+            with contextlib.suppress(Exception):
+                self._on_infer(record)
+        if isinstance(outcome, dict):
+            future.set_result(Inference(outcome, version, run.kind, queue_s, run.infer_s))
+        else:
+            future.set_exception(outcome)
+
+    # The end.
+
+    def retire(self) -> None:
+        """Close the engines now, or leave that to the request that lets go of them last."""
+        with self._places.lock:
+            self._is_orphaned = self.references > 0
+        if not self._is_orphaned:
+            self._end_workers()
+            self.pool.close()
+
+    def _end_workers(self) -> None:
+        self._say_it_is_over()
+        for worker in self._workers:
+            if worker is not threading.current_thread():
+                worker.join()
+
+    def _end(self) -> None:
+        """End what nobody retires; on a thread that the workers may be waiting for."""
+        self._say_it_is_over()
+        self.pool.close()
+
+    def _say_it_is_over(self) -> None:
+        with self._places.lock:
+            self.is_over = True
+            self._work.notify_all()
