@@ -17,8 +17,8 @@ order of reading; the first line of each says what goes in and what comes out.
                       schema document load validation sidecar changes
                   -- stages, the last of the data flow first --
     serve/        requests -> Engine, over the Open Inference Protocol
-                      server http rights content infer protocol tensors response answers
-                      data_plane models statistics admin
+                      listening handover server http rights content infer protocol tensors
+                      response answers data_plane models statistics admin
     intake/       drop folder -> admitted model, or quarantine
                       watch names admit content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
@@ -74,7 +74,7 @@ order of reading; the first line of each says what goes in and what comes out.
                   -- beneath everything --
     log.py        records -> lines for people, machines and the journal
     files.py      atomic write, fsync, digest, move
-    systemd.py    the notify protocol
+    systemd.py    the service manager: states sent, sockets taken and left
     errors.py     the exception tree; each error carries a hint
 """
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
 import math
-import os
 import socket
-import stat
 from collections.abc import Generator
 from pathlib import Path
 
@@ -18,14 +15,20 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from edgeq.errors import EdgeqError
+from edgeq.serve.listening import (
+    BACKLOG,
+    Address,
+    Listener,
+    TcpAddress,
+    UnixAddress,
+    open_listeners,
+)
 from edgeq.serve.rights import IS_UNIX_SOCKET
+from edgeq.systemd import FdStore, Notifier
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 2048
 KEEP_ALIVE_S = 75  # longer than the pools of usual clients keep a connection that they reuse
-SOCKET_MODE = 0o660
 MAX_HEAD_BYTES = 64 << 10
 
 
@@ -43,8 +46,7 @@ class HttpServer:
         self.port = port
         self._host = host
         self._unix_socket = unix_socket
-        self._socket_file: tuple[int, ...] = ()
-        self._sockets: list[socket.socket] = []
+        self._listeners: list[Listener] = []
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -67,24 +69,19 @@ class HttpServer:
         Raises:
             EdgeqError: one of them is in use or not allowed.
         """
-        tcp = _bind_tcp(self._host, self.port)
-        self._sockets.append(tcp)
-        self.port = tcp.getsockname()[1]
+        addresses: list[Address] = [TcpAddress("http", self._host, self.port)]
         if self._unix_socket is not None:
-            try:
-                self._sockets.append(_bind_unix(self._unix_socket))
-                self._socket_file = _identity(self._unix_socket)
-            except BaseException:
-                self._close()
-                raise
+            addresses.append(UnixAddress("unix", self._unix_socket))
+        self._listeners = open_listeners(addresses, (), FdStore(Notifier(None)))
+        self.port = self._listeners[0].port
 
     def run(self) -> None:
         """Serve until `stop`; blocks the calling thread."""
         try:
-            self._server.run(sockets=list(self._sockets))
+            self._server.run(sockets=[each.socket for each in self._listeners])
         finally:
-            self._close()
-            self._remove_socket_file()
+            for listener in self._listeners:
+                listener.close()
 
     def stop(self, grace_s: float) -> None:
         """Let `run` return: no new connections, running requests get `grace_s` to finish.
@@ -93,17 +90,6 @@ class HttpServer:
         """
         self._server.config.timeout_graceful_shutdown = math.ceil(grace_s)
         self._server.should_exit = True
-
-    def _remove_socket_file(self) -> None:
-        """Leave alone what the next daemon put there while this one let its requests finish."""
-        path = self._unix_socket
-        if path is not None and _identity(path) == self._socket_file:
-            path.unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        for listener in self._sockets:
-            listener.close()
-        self._sockets.clear()
 
 
 class _Protocol(HttpToolsProtocol):
@@ -165,86 +151,3 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.transport.abort()  # a client that does not even read its answer
         await asyncio.sleep(0)
-
-
-def _bind_tcp(host: str, port: int) -> socket.socket:
-    try:
-        return _listen(host, port)
-    except OSError as error:
-        where = f"{host or '*'}:{port}"
-        reason = error.strerror or str(error)
-        raise EdgeqError(f"cannot listen on {where}: {reason}", hint=_tcp_hint(error)) from error
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    both = host == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
-
-
-def _tcp_hint(error: OSError) -> str:
-    hints = {
-        errno.EADDRINUSE: "Stop the other server (`ss -ltnp` names it), or set another port.",
-        errno.EACCES: "Set a port of 1024 or more.",
-        errno.EADDRNOTAVAIL: "Set server.host to an address of this box.",
-    }
-    return hints.get(error.errno or 0, "Set server.host to an address or name of this box.")
-
-
-def _bind_unix(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
-        # Before the bind: Linux makes the file with the descriptor's mode, so that nobody else
-        # can connect in between.
-        os.fchmod(listener.fileno(), SOCKET_MODE)
-        listener.bind(str(path))
-        path.chmod(SOCKET_MODE)  # what the umask took away
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise EdgeqError(
-            f"cannot listen on {path}: {error.strerror or error}",
-            hint="Set server.unix_socket to a path of under 100 bytes that edgeq may write to.",
-        ) from error
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return ()
-    return status.st_dev, status.st_ino, status.st_ctime_ns
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise EdgeqError(
-            f"{path} is not a socket; edgeq would have to replace it",
-            hint="Move the file away, or set another server.unix_socket.",
-        )
-    if _answers(path):
-        raise EdgeqError(
-            f"{path} is in use: another edgeq answers there",
-            hint="Stop the other daemon, or set another server.unix_socket.",
-        )
-    path.unlink()
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-    return True
