@@ -60,6 +60,14 @@ SCHEMA = (
     )""",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
+# Added since; an edgeq that does not know a table leaves it alone, so the version stays.
+ADDED = (
+    """CREATE TABLE IF NOT EXISTS probations (
+        name TEXT PRIMARY KEY REFERENCES models (name),
+        version INTEGER NOT NULL,
+        note TEXT NOT NULL
+    )""",
+)
 
 
 class Database:
@@ -131,7 +139,7 @@ class Database:
                     f"registry {self._path} has schema {found}; this edgeq knows {SCHEMA_VERSION}",
                     hint="Update edgeq, or give it another state_dir.",
                 )
-            for statement in SCHEMA if found == 0 else ():
+            for statement in (*(SCHEMA if found == 0 else ()), *ADDED):
                 connection.execute(statement)
 
     @contextlib.contextmanager

@@ -202,6 +202,31 @@ class Registry:
             ).fetchone()
         return bool(row and row[0])
 
+    # Probation: a breadcrumb, so that the watch over a version outlives the daemon.
+
+    def note_probation(self, name: str, version: int, **note: Any) -> None:
+        """Remember, before it is committed, that a version is watched, and what with."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO probations VALUES (?, ?, ?)",
+                (name, version, json.dumps(note)),
+            )
+
+    def probation(self, name: str) -> dict[str, Any] | None:
+        """Return the note on the live version, None where it is not watched."""
+        with self._database.snapshot() as connection:
+            row = connection.execute(
+                "SELECT note FROM probations NATURAL JOIN"
+                " (SELECT name, live AS version FROM models) WHERE name = ?",
+                (name,),
+            ).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def end_probation(self, name: str) -> None:
+        """Forget the note: the version has proven itself, or is gone."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM probations WHERE name = ?", (name,))
+
     # Events and drops.
 
     def record(
