@@ -14,11 +14,11 @@ order of reading; the first line of each says what goes in and what comes out.
                       pipeline options work forms layers fidelity refining gate mixed deploying
                       bundling
     config/       YAML and environment -> Config, and from it each stage's own Options
-                      schema document load validation sidecar changes
+                      schema server fields document load validation sidecar changes
                   -- stages, the last of the data flow first --
     serve/        requests -> Engine, over the Open Inference Protocol
-                      listening handover server http rights content infer protocol tensors
-                      response answers data_plane models statistics admin
+                      listening handover server http rights token_file loopback limits content infer
+                      protocol tensors response answers data_plane models statistics admin
     intake/       drop folder -> admitted model, or quarantine
                       watch names admit content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
@@ -73,8 +73,9 @@ order of reading; the first line of each says what goes in and what comes out.
                       schema schema_tables
                   -- beneath everything --
     log.py        records -> lines for people, machines and the journal
-    files.py      atomic write, fsync, digest, move
     systemd.py    the service manager: states sent, sockets taken and left
+    tls.py        certificate files -> the TLS contexts of servers and clients
+    files.py      atomic write, fsync, digest, move
     errors.py     the exception tree; each error carries a hint
 """
 

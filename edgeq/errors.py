@@ -21,16 +21,19 @@ EdgeqError
 └── RequestError             a request that cannot be answered
     ├── InvalidRequestError    malformed, or not what the model takes
     ├── NotFoundError          no such model, version or resource
+    ├── MethodNotAllowedError  the resource is there, but not for this method
     ├── TooLargeError          the request body is over the limit
-    ├── ForbiddenError         an admin call without the right to make it
+    ├── UnauthenticatedError   a call without the token that it needs
+    ├── ForbiddenError         a call that no token would open
     ├── ConflictError          the state of the model does not allow it
     ├── UnavailableError       not ready, queue full or shutting down; carries retry_after_s
+    ├── TimedOutError          the client was too slow with its request
     └── DeadlineError          the deadline passed before an answer
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -150,12 +153,24 @@ class NotFoundError(RequestError):
     """No such model, version or resource."""
 
 
+class MethodNotAllowedError(RequestError):
+    """The resource is there, but not for this method; `allowed` are those it takes."""
+
+    def __init__(self, message: str, allowed: Sequence[str]) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
+
+
 class TooLargeError(RequestError):
     """The request body is over the limit."""
 
 
+class UnauthenticatedError(RequestError):
+    """The token that the call needs is absent or wrong."""
+
+
 class ForbiddenError(RequestError):
-    """An admin call came without the right to make it."""
+    """The call is refused whatever it brings: no token is configured that would open it."""
 
 
 class ConflictError(RequestError):
@@ -168,6 +183,10 @@ class UnavailableError(RequestError):
     def __init__(self, message: str, *, retry_after_s: int = 1, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+
+
+class TimedOutError(RequestError):
+    """The client was too slow with its request."""
 
 
 class DeadlineError(RequestError):

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -62,6 +63,23 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o640) -> None:
     """Replace the content of `path` by `data`, durably."""
     with atomic_writer(path, mode=mode) as file:
         file.write(data)
+
+
+def fingerprint(path: Path) -> tuple[int, ...]:
+    """Return what changes whenever the file at `path` does, from one stat; () for no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def is_readable_by_all(path: Path) -> bool:
+    """True where any user of this box may read the file; False where it is not there."""
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from edgeq.config.schema import Config, Key, leaves
+from edgeq.config.fields import Key, leaves
+from edgeq.config.schema import Config
 
 # What is opened once: at startup, or when a model is first seen. Everything else is read anew for
 # the next request, look, build or swap.
@@ -16,7 +17,6 @@ NEEDS_RESTART = (
     "server",
     "samples.maximum",
     "samples.max_bytes",
-    "swap.policy",
     "swap.instances",
     "swap.queue_size",
     "swap.warmup_runs",

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from edgeq.config.document import Document, Location, parse_scalar, read_document
-from edgeq.config.schema import Config, Key, leaves
+from edgeq.config.fields import Key, leaves
+from edgeq.config.schema import Config
 from edgeq.config.validation import validate
 from edgeq.errors import ConfigError
 

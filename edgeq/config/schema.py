@@ -5,129 +5,33 @@ The descriptions are for people: configs/edgeq.yaml shows the same keys, held to
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    ValidationInfo,
-    model_validator,
+from pydantic import AfterValidator, Field, Strict, model_validator
+
+from edgeq.config.fields import (
+    GIB,
+    MIB,
+    AbsolutePath,
+    Bytes,
+    Count,
+    Number,
+    Ratio,
+    Seconds,
+    Section,
 )
-
-from edgeq.errors import ConfigError
+from edgeq.config.server import Server
 from edgeq.intake.admit import AdmitOptions
 from edgeq.observe.drift import DriftOptions
 from edgeq.samples.store import StoreOptions
 from edgeq.swap import ProbationOptions, SwapOptions
 
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-SIZE = re.compile(r"(\d{1,15}) ?(KiB|MiB|GiB)")
-SIZE_UNITS = {"KiB": KIB, "MiB": MIB, "GiB": GIB}
 SOCKET_NAME = "edgeq.sock"
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less the final zero
-MAX_TOKEN_BYTES = 4 * KIB
-
-
-def _size(value: object) -> object:
-    if isinstance(value, str) and (match := SIZE.fullmatch(value)):
-        return int(match[1]) * SIZE_UNITS[match[2]]
-    if isinstance(value, str):
-        raise ValueError("expected a number of bytes, or a size such as 64MiB")
-    return value
-
-
-def _absolute(value: Path, info: ValidationInfo) -> Path:
-    """Relative paths count from the file that names them: every command finds the same socket."""
-    if not value.parts or "\0" in str(value):
-        raise ValueError("expected a path")
-    return Path((info.context or {}).get("base", Path.cwd())) / value
-
-
-Count = Annotated[int, Strict(), Field(ge=1)]
-Port = Annotated[int, Strict(), Field(ge=0, le=65535)]
-Bytes = Annotated[int, Strict(), Field(ge=1), BeforeValidator(_size)]
-Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Seconds = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
-Ratio = Annotated[float, Strict(), Field(ge=0, le=1)]
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 Method = Literal["auto", "entropy", "percentile", "mse", "max"]
-SwapPolicy = Literal["load-then-drop", "drop-then-load"]
-
-
-class Section(BaseModel):
-    """A mapping of the file: its keys are known, its values do not change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_default(cls, value: object) -> object:
-        return {} if value is None else value  # `server:` with every line below commented out
-
-
-class Auth(Section):
-    """Who may make admin calls over TCP."""
-
-    token_file: AbsolutePath | None = Field(
-        default=None,
-        description="file whose first line is the bearer token; null: admin by socket only",
-    )
-
-    def read_token(self) -> str | None:
-        """Return the token, or None where none is configured.
-
-        Raises:
-            ConfigError: the file cannot be read or holds no token.
-        """
-        if self.token_file is None:
-            return None
-        hint = "Write one line of random characters into it, readable by edgeq only."
-        try:
-            with self.token_file.open("rb") as file:
-                token = file.read(MAX_TOKEN_BYTES).split(b"\n")[0].strip().decode("ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"server.auth.token_file {self.token_file} cannot be read: {error}", hint=hint
-            ) from error
-        if not token:
-            raise ConfigError(
-                f"server.auth.token_file {self.token_file} has an empty first line", hint=hint
-            )
-        return token
-
-
-class Server(Section):
-    """Where requests come in."""
-
-    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
-    http_port: Port = Field(
-        default=8000, description="TCP port of the Open Inference Protocol; 0: any"
-    )
-    grpc_port: Port = Field(default=8001, description="TCP port reserved for gRPC, not served yet")
-    metrics_port: Port = Field(default=8002, description="TCP port of /metrics; 0: any free one")
-    unix_socket: AbsolutePath | None = Field(
-        default=None,
-        description="socket for local clients and admin calls; null: STATE_DIR/edgeq.sock",
-    )
-    auth: Auth = Auth()
-    max_body_bytes: Bytes = Field(default=64 * MIB, description="largest request body, bytes")
-    timeout_s: Seconds = Field(
-        default=30.0, description="deadline of a request without its own, seconds"
-    )
-
-    @model_validator(mode="after")
-    def _ports_differ(self) -> Server:
-        if self.http_port and self.http_port == self.metrics_port:
-            raise ValueError(f"http_port and metrics_port are both {self.http_port}")
-        return self
+SwapPolicy = Literal["auto", "load-then-drop", "drop-then-load"]
 
 
 class Build(Section):
@@ -206,18 +110,34 @@ class Probation(Section):
     max_error_ratio: Ratio = Field(
         default=0.01, description="share of failed requests that rolls it back"
     )
+    max_latency_ratio: Annotated[float, Strict(), Field(ge=1, allow_inf_nan=False)] = Field(
+        default=1.5, description="median inference time over the one before that rolls it back"
+    )
+    shadow_ratio: Ratio = Field(
+        default=1.0, description="share of requests offered to the one before too; 0: none"
+    )
+    max_disagreement_ratio: Ratio = Field(
+        default=0.1, description="disagreement with the one before that rolls it back"
+    )
+    across_models: Annotated[bool, Strict()] = Field(
+        default=False, description="whether these two limits hold for another model, too"
+    )
 
     @property
     def options(self) -> ProbationOptions:
         """What takes a version back."""
-        return ProbationOptions(window_s=self.window_s, max_error_ratio=self.max_error_ratio)
+        return ProbationOptions(
+            window_s=self.window_s,
+            max_error_ratio=self.max_error_ratio,
+            max_latency_ratio=self.max_latency_ratio,
+        )
 
 
 class Swap(Section):
     """How a new engine takes over."""
 
     policy: SwapPolicy = Field(
-        default="load-then-drop", description="drop-then-load where memory holds only one engine"
+        default="auto", description="auto: drop-then-load where memory holds only one engine"
     )
     instances: Count = Field(
         default=1, description="engines of each model, each serving one request"
@@ -236,7 +156,7 @@ class Swap(Section):
     def options(self) -> SwapOptions:
         """How each model's slot serves and swaps."""
         return SwapOptions(
-            policy=self.policy,
+            policy="load-then-drop" if self.policy == "auto" else self.policy,
             instances=self.instances,
             queue_size=self.queue_size,
             warmup_runs=self.warmup_runs,
@@ -346,15 +266,3 @@ class Config(Section):
                 f"Linux takes {MAX_SOCKET_PATH_BYTES}: set server.unix_socket"
             )
         return self
-
-
-Key = tuple[str, ...]
-
-
-def leaves(section: type[Section], prefix: Key = ()) -> Iterator[tuple[Key, Any]]:
-    """Yield each key that holds a value, as a path, with its pydantic field."""
-    for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from leaves(field.annotation, (*prefix, name))
-        else:
-            yield (*prefix, name), field

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from edgeq.config.document import read_document
-from edgeq.config.schema import Count, Method, Number, Ratio, Section, SwapPolicy
+from edgeq.config.fields import Count, Number, Ratio, Section
+from edgeq.config.schema import Method, SwapPolicy
 from edgeq.config.validation import validate
 from edgeq.samples.image import Preprocessing
 
@@ -65,6 +66,13 @@ class Gate(Section):
     sqnr_db: Number | None = None
 
 
+class Limits(Section):
+    """Limits of the probation for this model alone; they hold for another model, too."""
+
+    max_latency_ratio: Annotated[Number, Field(ge=1)] | None = None
+    max_disagreement_ratio: Ratio | None = None
+
+
 class Sidecar(Section):
     """All that a sidecar can say."""
 
@@ -74,6 +82,10 @@ class Sidecar(Section):
     method: Method | None = None
     sha256: Annotated[str, AfterValidator(_hex_digest)] | None = None
     policy: SwapPolicy | None = None
+    interface: Literal["keep", "replace"] = Field(
+        default="keep", description="replace: a drop may have other inputs and outputs"
+    )
+    probation: Limits = Limits()
 
 
 def read_sidecar(path: Path) -> Sidecar:

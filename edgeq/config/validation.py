@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from edgeq.config.document import Document, Location
-from edgeq.config.schema import Section, leaves
+from edgeq.config.fields import Section, leaves
 from edgeq.errors import ConfigError
 
 MAX_SHOWN = 60  # characters of a wrong value
@@ -60,6 +60,9 @@ def _place(
     for depth in range(len(location), 0, -1):
         if location[:depth] in overrides:
             return 0, overrides[location[:depth]]
+    within = [name for key, name in overrides.items() if key[: len(location)] == location]
+    if within and location not in document.lines:
+        return 0, ", ".join(within)  # a rule over several keys, of which the file has none
     line = document.line(location)
     return line, f"{document.path}:{line}"
 

@@ -1,56 +1,127 @@
-"""A connection and its Authorization header -> may it change the daemon?"""
+"""A peer and what it asks for -> may it? One rule for HTTP and gRPC.
+
+                      Unix   loopback TCP        TCP beyond loopback
+    health            open   open                open
+    use               open   open                token or client certificate; anonymous: open
+    change models     open   open; or the token  the token; or a client certificate
+                             that is configured  where no token is configured
+    administer        open   token               token
+
+- *health*: is the server live, is it ready. *Use*: infer, metadata, statistics, index, shared
+  memory, status page and `/edgeq/status` (they name models, versions and sizes). *Change models*:
+  load and unload, which Triton leaves open. *Administer*: every `POST /edgeq/...`.
+- Who may connect to the Unix socket is the file's mode: owner and group.
+- Loopback is what the *server* listens on. On a server that others reach, a connection within the
+  box proves nothing: behind a proxy or a mesh's sidecar everybody comes from 127.0.0.1.
+- A client certificate counts where the server asked for one (`server.tls.client_ca_file`).
+- Refused for want of a token that would open it: UnauthenticatedError (401, gRPC's
+  UNAUTHENTICATED). Where no token is configured, none would: ForbiddenError (403,
+  PERMISSION_DENIED).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import socket
 from dataclasses import dataclass
+from enum import Enum
 
-from starlette.types import Scope
+from edgeq.errors import ForbiddenError, UnauthenticatedError
+from edgeq.serve.loopback import is_loopback_address
+from edgeq.serve.token_file import TokenFile
 
-from edgeq.errors import ForbiddenError
 
-# Set by the server's protocol class for each connection, from the socket's own family: the ASGI
-# scope alone tells the two apart by the absence of an address, which a torn TCP connection shares.
-IS_UNIX_SOCKET = "edgeq.is_unix_socket"
+class Call(Enum):
+    """What kind of thing a request asks for; the value says it in an error."""
+
+    HEALTH = "health check"
+    USE = "request"
+    CHANGE_MODELS = "load or unload"
+    ADMINISTER = "admin call"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The other end of a connection, as far as the server can know.
+
+    Args:
+        is_unix: the connection came over the Unix socket.
+        is_loopback: it came to a loopback address of this box.
+        has_client_certificate: the handshake verified one.
+    """
+
+    is_unix: bool
+    is_loopback: bool
+    has_client_certificate: bool = False
+
+    @classmethod
+    def of(cls, transport: asyncio.BaseTransport) -> Peer:
+        """Read it from a connection's transport, of TCP or Unix, with or without TLS."""
+        connection = transport.get_extra_info("socket")
+        if connection.family == socket.AF_UNIX:
+            return cls(is_unix=True, is_loopback=False)
+        address = (transport.get_extra_info("sockname") or ("",))[0]
+        # getpeercert() is empty unless the certificate was verified
+        certificate = transport.get_extra_info("peercert")
+        return cls(False, is_loopback_address(str(address)), bool(certificate))
 
 
 @dataclass(frozen=True)
 class Rights:
-    """Who may call: everyone on the Unix socket, on TCP whoever knows the token."""
+    """The rule, with what is configured.
 
-    token: str | None
+    Args:
+        token: the file it is read from, or the token itself; None where none is configured.
+        is_anonymous: whoever reaches the port may use the models.
+        is_exposed: the server listens beyond loopback.
+    """
 
-    def check_admin(self, scope: Scope) -> None:
-        """Refuse an admin call without the right to make it.
+    token: TokenFile | str | None = None
+    is_anonymous: bool = False
+    is_exposed: bool = False
+
+    def check(self, call: Call, peer: Peer, authorization: str) -> None:
+        """Refuse a call without the right to make it.
+
+        Args:
+            call: what kind of thing is asked for.
+            peer: who asks.
+            authorization: the header's value, or gRPC's metadata of that name; "" for none.
 
         Raises:
-            ForbiddenError: it came over TCP without the token, or none is configured.
+            UnauthenticatedError: the token is absent or wrong.
+            ForbiddenError: no token is configured that would open it.
         """
-        if is_unix_socket(scope):
+        if call is Call.HEALTH or peer.is_unix:
             return
-        if not self.token:
+        token = self._configured()
+        if self._is_open(call, peer, has_token=bool(token)) or _knows(token, authorization):
+            return
+        if not token:
             raise ForbiddenError(
-                "admin calls over TCP are off: no token is configured",
+                f"the {call.value} over TCP is refused: no token is configured",
                 hint="Use the daemon's Unix socket, or set server.auth in the configuration.",
             )
-        if not self._knows_token(scope):
-            raise ForbiddenError(
-                "the admin call has no valid token; Authorization: Bearer TOKEN is expected",
-                hint="Send the token of server.auth, or use the daemon's Unix socket.",
-            )
+        raise UnauthenticatedError(
+            f"the {call.value} has no valid token; Authorization: Bearer TOKEN is expected",
+            hint="Send the token of server.auth, or use the daemon's Unix socket.",
+        )
 
-    def check_repository(self, scope: Scope) -> None:
-        """As `check_admin`, but open where no token is configured, as Triton's load and unload."""
-        if self.token:
-            self.check_admin(scope)
+    def _is_open(self, call: Call, peer: Peer, *, has_token: bool) -> bool:
+        """True where the table asks for no token."""
+        is_local = peer.is_loopback and not self.is_exposed
+        is_known = is_local or peer.has_client_certificate
+        if call is Call.USE:
+            return is_known or self.is_anonymous
+        return call is Call.CHANGE_MODELS and is_known and not has_token
 
-    def _knows_token(self, scope: Scope) -> bool:
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        scheme, _, token = given.partition(b" ")
-        expected = (self.token or "").encode()
-        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), expected)
+    def _configured(self) -> str:
+        return self.token.token() if isinstance(self.token, TokenFile) else self.token or ""
 
 
-def is_unix_socket(scope: Scope) -> bool:
-    """True where the connection came over the Unix socket; False where nobody said so."""
-    return scope.get("state", {}).get(IS_UNIX_SOCKET) is True
+def _knows(token: str, authorization: str) -> bool:
+    """Compare in a time that does not depend on where the texts differ."""
+    scheme, _, given = authorization.partition(" ")
+    is_same = hmac.compare_digest(given.strip().encode(), token.encode())
+    return bool(token) and scheme.lower() == "bearer" and is_same

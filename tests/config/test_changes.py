@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from edgeq.config import Config, describe_changes
 from edgeq.config.changes import NEEDS_RESTART
-from edgeq.config.schema import leaves
+from edgeq.config.fields import leaves
 
 
 def test_nothing_changed_is_empty():

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.config import Config, load
+from edgeq.config.fields import leaves
 from edgeq.config.load import CONFIG_VARIABLE, variable_name
-from edgeq.config.schema import leaves
 from edgeq.errors import ConfigError
 
 
@@ -138,7 +138,7 @@ def test_every_key_has_a_variable_that_overrides_it(key):
     try:
         heard = load(None, {variable_name(key): "/elsewhere"}) != Config()
     except ConfigError as error:
-        heard = error.message.startswith(f"{variable_name(key)}: key {'.'.join(key)!r} is ")
+        heard = error.message.startswith(f"{variable_name(key)}: ") and key[-1] in error.message
     assert heard
 
 
@@ -151,14 +151,14 @@ def test_the_environment_wins_over_the_file(write):
     environ = {
         "EDGEQ_SERVER_HTTP_PORT": "9000",
         "EDGEQ_SWAP_PROBATION_WINDOW_S": "5",
-        "EDGEQ_SERVER_HOST": "0.0.0.0",
+        "EDGEQ_SERVER_HOST": "::1",
         "EDGEQ_DRIFT_POLICY": "off",
         "EDGEQ_SAMPLES_MAX_BYTES": "1MiB",
         "EDGEQ_SECURITY_PUBLIC_KEYS": "[]",
         "EDGEQ_SERVER_UNIX_SOCKET": "/run/e.sock",
     }
     config = load(write("server:\n  http_port: 1\ndrift:\n"), environ)
-    assert (config.server.http_port, config.server.host) == (9000, "0.0.0.0")
+    assert (config.server.http_port, config.server.host) == (9000, "::1")
     assert (config.swap.probation.window_s, config.drift.policy) == (5.0, "off")
     assert (config.samples.max_bytes, config.security.public_keys) == (1 << 20, ())
     assert config.socket_path == Path("/run/e.sock")

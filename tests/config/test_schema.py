@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from edgeq.config import Config, Sidecar, load
 from edgeq.config.document import read_document
-from edgeq.config.schema import leaves
+from edgeq.config.fields import leaves
 from edgeq.intake.admit import AdmitOptions
 from edgeq.observe.drift import DriftOptions
 from edgeq.samples.image import Preprocessing

@@ -1,51 +1,88 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from edgeq.errors import ForbiddenError
-from edgeq.serve.rights import IS_UNIX_SOCKET, Rights
+from edgeq.errors import ForbiddenError, UnauthenticatedError
+from edgeq.serve.rights import Call, Peer, Rights
+
+UNIX = Peer(is_unix=True, is_loopback=False)
+LOOPBACK = Peer(is_unix=False, is_loopback=True)
+STRANGER = Peer(is_unix=False, is_loopback=False)
+CERTIFIED = Peer(is_unix=False, is_loopback=False, has_client_certificate=True)
+
+HEALTH, USE, CHANGE, ADMIN = Call.HEALTH, Call.USE, Call.CHANGE_MODELS, Call.ADMINISTER
 
 
-def scope(authorization: bytes | None = None, **state: Any) -> dict[str, Any]:
-    headers = [] if authorization is None else [(b"authorization", authorization)]
-    return {"type": "http", "headers": headers, "state": state}
+def answer(rights: Rights, call: Call, peer: Peer, authorization: str = "") -> int:
+    """200, or what the error becomes over HTTP."""
+    try:
+        rights.check(call, peer, authorization)
+    except UnauthenticatedError:
+        return 401
+    except ForbiddenError:
+        return 403
+    return 200
 
 
-def test_the_unix_socket_needs_no_token() -> None:
-    for token in (None, "t"):
-        Rights(token).check_admin(scope(**{IS_UNIX_SOCKET: True}))
-
-
-@pytest.mark.parametrize("authorization", [b"Bearer t", b"bearer t", b"Bearer  t "])
-def test_the_token_opens_tcp(authorization: bytes) -> None:
-    Rights("t").check_admin(scope(authorization))
+# ---- the table of the module, row by row: (no token configured, token configured and not sent)
 
 
 @pytest.mark.parametrize(
-    "authorization", [None, b"", b"t", b"Bearer", b"Bearer ", b"Bearer T", b"Basic t", b"\xff \xff"]
+    ("call", "peer", "without", "unsent"),
+    [
+        *[(call, UNIX, 200, 200) for call in Call],
+        *[(HEALTH, peer, 200, 200) for peer in (LOOPBACK, STRANGER, CERTIFIED)],
+        (USE, LOOPBACK, 200, 200),
+        (USE, CERTIFIED, 200, 200),
+        (USE, STRANGER, 403, 401),
+        (CHANGE, LOOPBACK, 200, 401),
+        (CHANGE, CERTIFIED, 200, 401),
+        (CHANGE, STRANGER, 403, 401),
+        *[(ADMIN, peer, 403, 401) for peer in (LOOPBACK, CERTIFIED, STRANGER)],
+    ],
 )
-def test_anything_else_is_refused(authorization: bytes | None) -> None:
-    with pytest.raises(ForbiddenError, match="no valid token"):
-        Rights("t").check_admin(scope(authorization))
+def test_the_table_holds(call: Call, peer: Peer, without: int, unsent: int) -> None:
+    assert answer(Rights(), call, peer) == without
+    assert answer(Rights("t"), call, peer) == unsent
+    assert answer(Rights("t"), call, peer, "Bearer t") == 200
+
+
+@pytest.mark.parametrize(("call", "without", "unsent"), [(USE, 200, 200), (CHANGE, 403, 401)])
+def test_anonymous_opens_the_models_and_nothing_that_changes_them(
+    call: Call, without: int, unsent: int
+) -> None:
+    assert answer(Rights(is_anonymous=True), call, STRANGER) == without
+    assert answer(Rights("t", is_anonymous=True), call, STRANGER) == unsent
+
+
+def test_on_an_exposed_server_a_connection_within_the_box_is_a_stranger_s() -> None:
+    """A proxy beside the daemon brings everybody's requests from 127.0.0.1."""
+    for call in (USE, CHANGE):
+        assert answer(Rights("t", is_exposed=True), call, LOOPBACK) == 401
+        assert answer(Rights(is_exposed=True), call, LOOPBACK) == 403
+    assert answer(Rights("t", is_exposed=True), USE, UNIX) == 200
+
+
+# ---- the token
+
+
+@pytest.mark.parametrize("authorization", ["Bearer t", "bearer t", "Bearer  t "])
+def test_the_token_opens_tcp(authorization: str) -> None:
+    for call in Call:
+        assert answer(Rights("t"), call, STRANGER, authorization) == 200
+
+
+@pytest.mark.parametrize(
+    "authorization", ["", "t", "Bearer", "Bearer ", "Bearer T", "Basic t", "\xff \xff", "Bearer é"]
+)
+def test_anything_else_is_refused_with_a_word_on_what_is_expected(authorization: str) -> None:
+    with pytest.raises(UnauthenticatedError, match="Authorization: Bearer TOKEN") as caught:
+        Rights("t").check(USE, STRANGER, authorization)
+    assert "server.auth" in caught.value.hint
 
 
 @pytest.mark.parametrize("token", [None, ""])
 def test_without_a_token_no_header_opens_tcp(token: str | None) -> None:
-    for authorization in (None, b"Bearer ", b"Bearer None"):
+    for authorization in ("", "Bearer ", "Bearer None"):
         with pytest.raises(ForbiddenError, match="no token is configured"):
-            Rights(token).check_admin(scope(authorization))
-
-
-def test_a_connection_that_nobody_vouched_for_is_not_the_unix_socket() -> None:
-    for unsure in ({"headers": []}, scope(), scope(**{IS_UNIX_SOCKET: "yes"})):
-        with pytest.raises(ForbiddenError):
-            Rights(None).check_admin(unsure)
-
-
-def test_load_and_unload_are_open_until_a_token_is_configured() -> None:
-    Rights(None).check_repository(scope())
-    with pytest.raises(ForbiddenError):
-        Rights("t").check_repository(scope())
-    Rights("t").check_repository(scope(b"Bearer t"))
+            Rights(token).check(ADMIN, LOOPBACK, authorization)
