@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from edgeq.engines.base import Engine, EngineKind
 from edgeq.errors import EngineError, SwapError
 from edgeq.swap.batching import load_together
 from edgeq.swap.options import SwapOptions
+from edgeq.swap.requests import Outcome
 from edgeq.tflite.runtime import TensorSpec
 
 Array = npt.NDArray[Any]
@@ -53,13 +54,18 @@ class Instance:
     engine: Engine
     together: Engine | None = None
 
-    def close(self) -> None:
-        """Free the engines; nobody may use them any more."""
-        for engine in (self.engine, self.together):
-            # One that cannot free itself must not undo a swap that happened, nor keep the others.
-            with contextlib.suppress(Exception):
-                if engine is not None:
-                    engine.close()
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """All that has to be closed."""
+        return (self.engine,) if self.together is None else (self.engine, self.together)
+
+
+class Tally(NamedTuple):
+    """What came of requests that ran; malformed ones do not count."""
+
+    answers: int
+    errors: int  # the engine failed
+    nonfinite: int  # answers with NaN or infinity where the golden outputs have none
 
 
 @dataclass(eq=False)
@@ -89,10 +95,25 @@ class Pool:
         """Say whether the next inference may be expected to take less."""
         return self.typical_s < seconds and self.latest_s < seconds
 
-    def note_time(self, infer_s: float) -> None:
-        """Take one inference into account."""
-        self.latest_s = infer_s
-        self.typical_s += NEWEST_SHARE * (infer_s - self.typical_s)
+    def tally(self, outcomes: Sequence[Outcome]) -> Tally:
+        """Count what came of requests that ran."""
+        answers = errors = nonfinite = 0
+        for outcome in outcomes:
+            if isinstance(outcome, dict):
+                answers += 1
+                nonfinite += not self.is_finite(outcome)
+            else:
+                errors += isinstance(outcome, EngineError)
+        return Tally(answers, errors, nonfinite)
+
+    def note(self, tally: Tally, infer_s: float) -> None:
+        """Take a run into account, which lasted `infer_s`."""
+        self.requests += tally.answers + tally.errors
+        self.errors += tally.errors
+        self.nonfinite += tally.nonfinite
+        if tally.answers:
+            self.latest_s = infer_s / tally.answers
+            self.typical_s += NEWEST_SHARE * (self.latest_s - self.typical_s)
 
     def is_finite(self, outputs: Mapping[str, Array]) -> bool:
         """Say whether all watched outputs are finite."""
@@ -104,7 +125,7 @@ class Pool:
 
     def close(self) -> None:
         """Free the engines; nobody may use them any more."""
-        close_instances(self.instances)
+        close_engines(engine for instance in self.instances for engine in instance.engines)
 
 
 def load_pool(source: Source, options: SwapOptions) -> Pool:
@@ -124,7 +145,7 @@ def load_pool(source: Source, options: SwapOptions) -> Pool:
         if options.max_batch > 1:
             batching = _let_run_together(instances, source.golden, options.max_batch)
     except BaseException:
-        close_instances(instances)
+        close_engines(engine for instance in instances for engine in instance.engines)
         raise
     return _make_pool(source, tuple(instances), infer_s, batching)
 
@@ -192,10 +213,12 @@ def _zeros(specs: Iterable[TensorSpec]) -> dict[str, Array]:
     }
 
 
-def close_instances(instances: Iterable[Instance]) -> None:
+def close_engines(engines: Iterable[Engine]) -> None:
     """Free engines that nobody uses any more, and give their memory back to the system."""
-    for instance in instances:
-        instance.close()
+    for engine in engines:
+        # One that cannot free itself must not undo a swap that has happened, nor keep the others.
+        with contextlib.suppress(Exception):
+            engine.close()
     # glibc keeps what is freed; OpenVINO Model Server trims after an unload too.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

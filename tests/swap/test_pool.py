@@ -11,7 +11,7 @@ from edgeq.bundle import Golden
 from edgeq.engines.cpu import CpuEngine
 from edgeq.errors import EngineError, SwapError
 from edgeq.swap import SwapOptions
-from edgeq.swap.pool import Instance, Pool, Source, close_instances, load_pool
+from edgeq.swap.pool import Pool, Source, close_engines, load_pool
 from edgeq.tflite.runtime import TensorSpec
 from tests.swap.fakes import INPUTS, FakeEngine
 from tests.tiny import Array
@@ -75,7 +75,7 @@ def test_an_engine_that_cannot_be_freed_does_not_keep_the_others() -> None:
         raise EngineError("the driver is gone")
 
     bad.close = fail  # type: ignore[method-assign]
-    close_instances([Instance(bad), Instance(good)])
+    close_engines([bad, good])
     assert good.is_closed
 
 
