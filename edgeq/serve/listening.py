@@ -187,17 +187,35 @@ def open_listeners(
         EdgeqError: an address is in use or not allowed.
         ConfigError: edgeq.socket listens where the configuration does not.
     """
+    offered = [each for each in passed if not each.name.startswith(CONNECTION_PREFIX)]
     taken: dict[Address, Listener] = {}
-    for each in passed:
-        if each.name.startswith(CONNECTION_PREFIX):
-            continue
+    try:
+        _inherit(offered, addresses, taken, store)
+        for address in addresses:
+            if address not in taken:
+                taken[address] = _bind(address, store)
+    except BaseException:
+        for listener in taken.values():
+            listener.close()
+        for each in offered:
+            each.socket.close()
+        raise
+    return [taken[address] for address in addresses]
+
+
+def _inherit(
+    offered: Sequence[PassedSocket],
+    addresses: Sequence[Address],
+    taken: dict[Address, Listener],
+    store: FdStore,
+) -> None:
+    for each in offered:
         address = _address_of(each.socket, [a for a in addresses if a not in taken])
         if address is None:
             _turn_away(each, store)
         else:
             each.socket.listen(BACKLOG)  # a .socket unit may have asked for less
             taken[address] = Listener(address, each.socket, is_inherited=True, is_held=True)
-    return _with_the_missing(addresses, taken, store)
 
 
 def _address_of(passed: socket.socket, addresses: Sequence[Address]) -> Address | None:
@@ -230,20 +248,6 @@ def _describe(passed: socket.socket) -> str:
         return "a socket that does not listen"
     bound = passed.getsockname()
     return bound if isinstance(bound, str) else f"{bound[0]}:{bound[1]}"
-
-
-def _with_the_missing(
-    addresses: Sequence[Address], taken: dict[Address, Listener], store: FdStore
-) -> list[Listener]:
-    try:
-        for address in addresses:
-            if address not in taken:
-                taken[address] = _bind(address, store)
-    except BaseException:
-        for listener in taken.values():
-            listener.close()
-        raise
-    return [taken[address] for address in addresses]
 
 
 def _bind(address: Address, store: FdStore) -> Listener:
