@@ -7,9 +7,9 @@
                              that is configured  where no token is configured
     administer        open   token               token
 
-- *health*: is the server live, is it ready. *Use*: infer, metadata, statistics, index, shared
-  memory, status page and `/edgeq/status` (they name models, versions and sizes). *Change models*:
-  load and unload, which Triton leaves open. *Administer*: every `POST /edgeq/...`.
+- *health*: is the server live, is it ready. *Use*: infer, metadata, statistics, index, status page
+  and `/edgeq/status` (they name models, versions and sizes). *Change models*: load and unload,
+  which Triton leaves open, and registering shared memory. *Administer*: every `POST /edgeq/...`.
 - Who may connect to the Unix socket is the file's mode: owner and group.
 - Loopback is what the *server* listens on. On a server that others reach, a connection within the
   box proves nothing: behind a proxy or a mesh's sidecar everybody comes from 127.0.0.1.
@@ -37,7 +37,7 @@ class Call(Enum):
 
     HEALTH = "health check"
     USE = "request"
-    CHANGE_MODELS = "load or unload"
+    CHANGE_MODELS = "change of models or shared memory"
     ADMINISTER = "admin call"
 
 
