@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 from edgeq.config import Config
+from edgeq.daemon.loop import SHUTDOWN_GRACE_S
+from edgeq.serve.listening import BACKLOG, SOCKET_MODE
+from edgeq.systemd import STORE_MAXIMUM
 
 SYSTEMD = Path(__file__).resolve().parents[1] / "systemd"
 UNIT = SYSTEMD / "edgeq.service"
+SOCKET = SYSTEMD / "edgeq.socket"
 MAX_EXPOSURE = 1.7
 
 # What systemd learned after 249, the oldest that edgeq runs under, and 252 takes without a word.
@@ -49,8 +53,9 @@ def settings(path: Path = UNIT) -> dict[str, list[str]]:
     return found
 
 
-def test_systemd_has_nothing_to_say_about_the_unit():
-    verified = tool("systemd-analyze", "verify", UNIT)
+@pytest.mark.parametrize("units", [[UNIT], [SOCKET, UNIT]], ids=["alone", "with its socket"])
+def test_systemd_has_nothing_to_say_about_the_units(units):
+    verified = tool("systemd-analyze", "verify", *units)
     assert (verified.stdout, verified.stderr, verified.returncode) == ("", "", 0)
 
 
@@ -91,7 +96,24 @@ def test_the_folders_are_those_of_the_configuration():
 
 
 def test_stopping_waits_longer_than_the_drain():
-    assert float(settings()["TimeoutStopSec"][0]) > Config().swap.drain_timeout_s
+    drain_s = Config().swap.drain_timeout_s + SHUTDOWN_GRACE_S
+    assert float(settings()["TimeoutStopSec"][0]) > drain_s
+
+
+def test_the_store_is_as_large_as_the_daemon_takes_it_to_be():
+    assert settings()["FileDescriptorStoreMax"] == [str(STORE_MAXIMUM)]
+    assert settings()["NotifyAccess"] == ["main"]
+
+
+def test_the_socket_unit_listens_where_the_configuration_does_by_default():
+    unit, config = settings(SOCKET), Config()
+    tcp, unix = unit["ListenStream"]
+    assert tcp == f"{config.server.host}:{config.server.http_port}"
+    assert unix == str(config.socket_path)
+    assert int(unit["Backlog"][0]) == BACKLOG
+    assert int(unit["SocketMode"][0], 8) == SOCKET_MODE
+    assert unit["SocketUser"] + unit["SocketGroup"] == settings()["User"] + settings()["Group"]
+    assert not NEWER_THAN_249 & set(unit)
 
 
 def test_a_configuration_error_is_not_restarted():
