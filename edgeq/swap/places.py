@@ -41,9 +41,9 @@ class Places:
 
     def refusal(self, name: str, typical_s: float, instances: int) -> UnavailableError:
         """Return what a client hears who finds no place: to return when all have gone."""
-        wait_s = self.taken * typical_s / instances
+        wait_s = self.taken * typical_s / instances if math.isfinite(typical_s) else 0.0
         return UnavailableError(
             f"model {name!r} has {self.taken} requests waiting or running; it takes {self.limit}",
-            retry_after_s=max(1, math.ceil(min(wait_s, 3600.0))),
+            retry_after_s=max(1, math.ceil(wait_s)),
             hint="Send fewer requests at a time, or raise swap.queue_size.",
         )

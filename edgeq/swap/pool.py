@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -76,7 +77,7 @@ class Pool:
     instances: tuple[Instance, ...]
     info: LiveInfo
     watched: frozenset[str]  # outputs that should be finite
-    typical_s: float  # what an inference takes: a mean in which the latest count most
+    typical_s: float  # what an inference takes: a mean in which the latest count most; inf: unknown
     latest_s: float  # what the latest one took
     requests: int = 0
     errors: int = 0
@@ -113,7 +114,8 @@ class Pool:
         self.nonfinite += tally.nonfinite
         if tally.answers:
             self.latest_s = infer_s / tally.answers
-            self.typical_s += NEWEST_SHARE * (self.latest_s - self.typical_s)
+            former_s = self.typical_s if math.isfinite(self.typical_s) else self.latest_s
+            self.typical_s = former_s + NEWEST_SHARE * (self.latest_s - former_s)
 
     def is_finite(self, outputs: Mapping[str, Array]) -> bool:
         """Say whether all watched outputs are finite."""
