@@ -60,12 +60,8 @@ class Daemon:
         """Start and return the seconds until it serves."""
         started = time.monotonic()
         kept = {k: v for k, v in os.environ.items() if not k.startswith("EDGEQ_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "edgeq", "run", "--config", str(self.config)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**kept, **(environment or {})},
-        )
+        command = [sys.executable, "-m", "edgeq", "run", "--config", str(self.config)]
+        self.process = self._spawn(command, {**kept, **(environment or {})})
         self._reader = threading.Thread(target=self._read_log, args=(self.process,))
         mark = len(self.log)
         self._reader.start()
@@ -73,6 +69,9 @@ class Daemon:
         words = line.split("serving on ")[1].split(", ")
         self.http_port, self.metrics_port = (int(word.rsplit(":", 1)[1]) for word in words[:2])
         return time.monotonic() - started
+
+    def _spawn(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
     def _read_log(self, process: subprocess.Popen[str]) -> None:
         assert process.stderr is not None
