@@ -130,7 +130,7 @@ class Slot:
                 for scheduler in self._undrained:
                     scheduler.fail_waiting()
             if live:
-                live.retire()
+                self._retire(live)
 
     # Swapping: on the publisher's thread, which has the turn.
 
@@ -152,7 +152,7 @@ class Slot:
         old = self._set_live(new)
         if old:
             self._wait_until(lambda: old.references == 0)
-            old.retire()
+            self._retire(old)
 
     def _drop_then_load(self, source: Source) -> None:
         old = self._set_live(None)
@@ -164,7 +164,7 @@ class Slot:
                 hint="Raise swap.drain_timeout_s, or use the policy load-then-drop.",
             )
         if old:
-            old.retire()
+            self._retire(old)
         try:
             self._flip(self._load(source))
         except SwapError as error:
@@ -183,9 +183,14 @@ class Slot:
     def _set_live(self, new: Scheduler | None) -> Scheduler | None:
         with self._lock:
             old, self._live = self._live, new
-            undrained = {*self._undrained, *([new] if new else [])}
-            self._undrained = [scheduler for scheduler in undrained if not scheduler.is_over]
+            if new is not None and new not in self._undrained:
+                self._undrained.append(new)
             return old
+
+    def _retire(self, old: Scheduler) -> None:
+        old.retire()
+        with self._lock:
+            self._undrained = [scheduler for scheduler in self._undrained if not scheduler.is_over]
 
     def _wait_until(self, is_drained: Callable[[], bool]) -> bool:
         return self._places.wait_until(is_drained, self._options.drain_timeout_s)
