@@ -35,13 +35,17 @@ class MissingEnvironment(Exception):
     """An environment cannot be made; the message says why in one line."""
 
 
-def python_of(name: str, folder: Path) -> Path:
+def python_of(
+    name: str, folder: Path, table: Mapping[str, tuple[str, ...]] | None = None
+) -> Path:
     """Return the interpreter of an environment, made or completed where it is not as wanted.
+
+    `table` holds the requirements of each; None takes those above.
 
     Raises:
         MissingEnvironment: pip did not get everything.
     """
-    requirements, environment = REQUIREMENTS[name], folder / name
+    requirements, environment = (table or REQUIREMENTS)[name], folder / name
     python, stamp = environment / "bin/python", environment / STAMP
     wanted = "\n".join((f"python {sys.version.split()[0]}", *requirements))
     if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):

@@ -1,0 +1,1 @@
+"""What `tools/bench_serve.py` is made of: workloads, servers, clients, rounds, the table."""
