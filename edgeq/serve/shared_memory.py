@@ -97,9 +97,7 @@ class SharedMemory:
         """
         _check_region(name, offset, byte_size)
         self._check_free(name)
-        descriptor = self._open(name, key)
-        segment = _Segment(Region(name, key, offset, byte_size), descriptor)
-        _check_file(segment.region, os.fstat(descriptor))
+        segment = self._open(Region(name, key, offset, byte_size))
         with self._lock:
             self._check_free(name)
             self._segments[name] = segment
@@ -115,15 +113,21 @@ class SharedMemory:
                 hint="Unregister regions that are not used.",
             )
 
-    def _open(self, name: str, key: str) -> int:
-        path = self._folder / _file_name(name, key)
+    def _open(self, region: Region) -> _Segment:
+        path = self._folder / _file_name(region.name, region.key)
         try:
-            return os.open(path, _OPEN_FLAGS)
+            descriptor = os.open(path, _OPEN_FLAGS)
         except OSError as error:
             raise InvalidRequestError(
-                f"{_named(name)} cannot be had: {str(path)!r}: {error.strerror}",
+                f"{_named(region.name)} cannot be had: {str(path)!r}: {error.strerror}",
                 hint="Create the segment first, and let the daemon's group read and write it.",
             ) from error
+        try:
+            _check_file(region, os.fstat(descriptor))
+        except InvalidRequestError:
+            os.close(descriptor)
+            raise
+        return _Segment(region, descriptor)
 
     def unregister(self, name: str) -> None:
         """Forget a region; as with Triton, one that is not there is forgotten already."""
