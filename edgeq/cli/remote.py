@@ -16,7 +16,7 @@ from edgeq.cli.arguments import (
     existing_file,
     load_config,
 )
-from edgeq.cli.client import DaemonClient
+from edgeq.cli.client import Credentials, DaemonClient
 from edgeq.cli.output import print_json, print_table, printable
 from edgeq.errors import UsageError
 
@@ -87,13 +87,23 @@ def _register_samples(commands: Subparsers) -> None:
 
 def _add_daemon(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    parser.add_argument("--url", help="http://HOST:PORT instead; token from $EDGEQ_TOKEN")
+    parser.add_argument(
+        "--url", help="http://HOST:PORT or https://HOST:PORT instead; token from $EDGEQ_TOKEN"
+    )
+    for flag, text in (
+        ("--token-file", "file whose first line is the token"),
+        ("--ca", "PEM authorities to trust, not the system's"),
+        ("--cert", "PEM certificate to show the daemon"),
+        ("--key", "its PEM key, where --cert does not hold it"),
+    ):
+        parser.add_argument(flag, type=Path, metavar="FILE", help=f"with --url: {text}")
     add_json(parser)
 
 
 def _client(options: argparse.Namespace) -> DaemonClient:
     if options.url:
-        return DaemonClient(url=options.url)
+        credentials = Credentials(options.token_file, options.ca, options.cert, options.key)
+        return DaemonClient(url=options.url, credentials=credentials)
     return DaemonClient(unix_socket=load_config(options).socket_path)
 
 

@@ -16,8 +16,12 @@ MAX_TOKEN_BYTES = 4 << 10
 LOOK_INTERVAL_S = 1.0  # the file's times are looked at this often at most
 
 
-def read_token(path: Path) -> str:
+def read_token(path: Path, named_by: str = "server.auth.token_file") -> str:
     """Return the first line of a file.
+
+    Args:
+        path: the file.
+        named_by: the key or flag that names it, for the error.
 
     Raises:
         ConfigError: the file cannot be read or holds no token.
@@ -27,11 +31,9 @@ def read_token(path: Path) -> str:
         with path.open("rb") as file:
             token = file.read(MAX_TOKEN_BYTES).split(b"\n")[0].strip().decode("ascii")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"server.auth.token_file {path} cannot be read: {error}", hint=hint
-        ) from error
+        raise ConfigError(f"{named_by} {path} cannot be read: {error}", hint=hint) from error
     if not token:
-        raise ConfigError(f"server.auth.token_file {path} has an empty first line", hint=hint)
+        raise ConfigError(f"{named_by} {path} has an empty first line", hint=hint)
     return token
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -118,6 +119,14 @@ class FakeDaemon:
         if self.token is not None and headers.get("Authorization") != f"Bearer {self.token}":
             return 403, {"error": "the command needs a token", "hint": "Set EDGEQ_TOKEN."}
         return self.answers.get(path, (404, {"error": f"{path} is unknown"}))
+
+    @contextlib.contextmanager
+    def behind_tls(self, context: ssl.SSLContext) -> Iterator[str]:
+        """Serve over TLS, too; yields the URL."""
+        server = HTTPServer(("127.0.0.1", 0), _handler(self))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        with _serving(server):
+            yield f"https://127.0.0.1:{server.server_port}"
 
 
 def _handler(daemon: FakeDaemon) -> type[BaseHTTPRequestHandler]:

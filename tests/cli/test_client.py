@@ -70,13 +70,13 @@ def test_a_socket_path_that_is_too_long_is_an_error_and_no_crash(tmp_path):
 
 @pytest.mark.parametrize(
     "url",
-    ["https://box:8000", "box:8000", "http://", "http://box:port", "http://box:99999",
+    ["ftp://box:8000", "box:8000", "http://", "http://box:port", "http://box:99999",
      "http://box/edgeq", "http://box:8000/?a=b", ""],
 )  # fmt: skip
 def test_an_address_that_is_none_is_bad_usage(url):
     with pytest.raises(UsageError, match="--url is") as caught:
         DaemonClient(url=url)
-    assert "http://HOST:PORT" in caught.value.hint
+    assert "https://HOST:PORT" in caught.value.hint
 
 
 def test_without_any_address_it_says_what_to_name():

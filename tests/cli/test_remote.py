@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from edgeq.tls import TlsOptions, server_context
+from tests.certificates import Authority
+
 STATUS: dict[str, Any] = {
     "started": 0.0,
     "models": {
@@ -95,6 +98,39 @@ def test_a_command_reaches_the_daemon_over_tcp_with_the_token(
     assert edgeq(*words, "--url", daemon.url, "--json").json == answer
 
 
+def test_the_token_may_come_from_a_file(edgeq, daemon, tmp_path, monkeypatch):
+    daemon.token, daemon.answers["/edgeq/status"] = "s3cret", (200, STATUS)
+    path = tmp_path / "token"
+    path.write_text("s3cret\n")
+    monkeypatch.setenv("EDGEQ_TOKEN", "another")
+    ran = edgeq("status", "--url", daemon.url, "--token-file", path, "--json")
+    assert ran.json == STATUS
+    ran = edgeq("status", "--url", daemon.url, "--token-file", tmp_path / "none")
+    assert (ran.code, ran.out) == (2, "")
+    assert f"--token-file {tmp_path}/none cannot be read" in ran.err
+
+
+def test_a_daemon_behind_tls_is_reached_with_its_authority_and_a_certificate(
+    edgeq, daemon, tmp_path
+):
+    daemon.answers["/edgeq/status"] = (200, STATUS)
+    authority = Authority(tmp_path)
+    server, client = authority.issue("server"), authority.issue("client", is_client=True)
+    context = server_context(
+        TlsOptions(server.cert_file, server.key_file, authority.ca_file, "required")
+    )
+    flags = ["--ca", authority.ca_file, "--cert", client.cert_file, "--key", client.key_file]
+    with daemon.behind_tls(context) as url:
+        assert edgeq("status", "--url", url, *flags, "--json").json == STATUS
+        untrusting = edgeq("status", "--url", url)
+        assert untrusting.code == 1
+        assert "its certificate is not trusted" in untrusting.err
+        assert "--ca" in untrusting.err
+        nameless = edgeq("status", "--url", url, *flags[:2])
+        assert nameless.code == 1
+        assert f"no daemon answers at {url}: " in nameless.err
+
+
 def test_the_configuration_may_come_from_the_environment(edgeq, daemon, config, monkeypatch):
     daemon.answers["/edgeq/status"] = (200, STATUS)
     monkeypatch.setenv("EDGEQ_CONFIG", str(config))
@@ -147,7 +183,9 @@ def test_added_samples_are_summed_over_the_files(edgeq, daemon, config, tmp_path
     [["samples", "face", "add"], ["samples", "face", "list", "a.npz"],
      ["samples", "face", "prune", "a.npz"], ["samples", "face", "add", "missing.npz"],
      ["quarantine", "show"], ["quarantine", "retry"], ["quarantine", "rm"],
-     ["quarantine", "list", "cut-1a2b"], ["status", "--url", "https://box"]],
+     ["quarantine", "list", "cut-1a2b"], ["status", "--url", "ftp://box"],
+     ["status", "--url", "http://box", "--ca", "ca.pem"],
+     ["status", "--url", "https://box", "--key", "k.pem"]],
 )  # fmt: skip
 def test_a_command_that_makes_no_sense_never_reaches_the_daemon(words, edgeq, daemon, config):
     ran = edgeq(*words, "--config", config)
