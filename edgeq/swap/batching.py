@@ -6,7 +6,11 @@ interpreter that is given another extent allocates its tensors anew.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,11 +25,23 @@ from edgeq.tflite.runtime import TensorSpec, ordered_inputs
 Array = npt.NDArray[Any]
 
 
-def load_together(engine: Engine, golden: Golden | None, size: int) -> Engine:
-    """Return an engine's twin for `size` samples, proven against the engine itself.
+TIMED_RUNS = 5  # of either engine; the quickest counts, because a busy box only adds
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """An engine's twin for several samples at a time."""
+
+    engine: Engine
+    size: int
+    least: int  # requests from which on one run of the twin takes less than a run for each
+
+
+def load_together(engine: Engine, golden: Golden | None, size: int) -> Together:
+    """Return an engine's twin for `size` samples, proven and timed against the engine itself.
 
     Raises:
-        EngineError: there can be none, or its answers are others; says why.
+        EngineError: there can be none, its answers are others or it takes longer; says why.
     """
     if not isinstance(engine, BatchableEngine):
         raise EngineError(f"a {engine.kind} engine takes one sample at a time")
@@ -37,10 +53,10 @@ def load_together(engine: Engine, golden: Golden | None, size: int) -> Engine:
     together = engine.batched(size)
     try:
         _prove(engine, together, golden, size)
+        return Together(together, size, _least(engine, together, golden, size))
     except BaseException:
         together.close()
         raise
-    return together
 
 
 def _prove(engine: Engine, together: Engine, golden: Golden, size: int) -> None:
@@ -61,24 +77,48 @@ def _prove(engine: Engine, together: Engine, golden: Golden, size: int) -> None:
             raise EngineError(f"together the answers are others: {mismatch}")
 
 
-def infer_together(
-    engine: Engine, together: Engine, size: int, requests: Sequence[Inputs]
-) -> list[Outcome]:
+def _least(engine: Engine, together: Engine, golden: Golden, size: int) -> int:
+    inputs = golden.inputs[0]
+    alone_s = _quickest(lambda: engine.infer(inputs))
+    together_s = _quickest(lambda: _run(engine.inputs, together, size, [inputs] * size))
+    least = math.floor(together_s / alone_s) + 1
+    if least > size:
+        raise EngineError(
+            f"{size} samples take {together_s * 1e3:.3f} ms together and "
+            f"{size * alone_s * 1e3:.3f} ms one by one"
+        )
+    return max(2, least)
+
+
+def _quickest(run: Callable[[], object]) -> float:
+    def timed() -> float:
+        started = time.perf_counter()
+        run()
+        return time.perf_counter() - started
+
+    return min(timed() for _ in range(TIMED_RUNS))
+
+
+def infer_together(engine: Engine, together: Together, requests: Sequence[Inputs]) -> list[Outcome]:
     """Run up to `size` requests at once; one that is malformed or fails leaves the others alone."""
-    outcomes: list[Outcome] = [_malformed(engine.inputs, inputs) or {} for inputs in requests]
-    sound = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, dict)]
-    if len(sound) > 1:
-        try:
-            answers: Sequence[Outcome] = _run(
-                engine.inputs, together, size, [requests[number] for number in sound]
-            )
-        except Exception:  # noqa: BLE001 - whoever is to blame gets it as its own answer
-            answers = [infer(engine, requests[number]) for number in sound]
-    else:
-        answers = [infer(engine, requests[number]) for number in sound]
-    for number, answer in zip(sound, answers, strict=True):
-        outcomes[number] = answer
-    return outcomes
+    malformed = {
+        number: error
+        for number, inputs in enumerate(requests)
+        if (error := _malformed(engine.inputs, inputs))
+    }
+    sound = [inputs for number, inputs in enumerate(requests) if number not in malformed]
+    answers = iter(_infer_sound(engine, together, sound))
+    return [malformed.get(number) or next(answers) for number in range(len(requests))]
+
+
+def _infer_sound(
+    engine: Engine, together: Together, requests: Sequence[Inputs]
+) -> Sequence[Outcome]:
+    if len(requests) > 1:
+        # Whoever is to blame for a failure gets it as its own answer, below.
+        with contextlib.suppress(Exception):
+            return _run(engine.inputs, together.engine, together.size, requests)
+    return [infer(engine, inputs) for inputs in requests]
 
 
 def are_alike(one: Inputs, other: Inputs) -> bool:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from edgeq.bundle import Golden
 from edgeq.engines.base import Engine, EngineKind
 from edgeq.errors import EngineError, SwapError
-from edgeq.swap.batching import load_together
+from edgeq.swap.batching import Together, load_together
 from edgeq.swap.options import SwapOptions
 from edgeq.swap.requests import Outcome
 from edgeq.tflite.runtime import TensorSpec
@@ -50,15 +50,15 @@ class LiveInfo:
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """An engine, and its twin for several requests at a time where the model has one."""
+    """An engine, and its twin for several requests at a time where there is one."""
 
     engine: Engine
-    together: Engine | None = None
+    together: Together | None = None  # where requests may run together
 
     @property
     def engines(self) -> tuple[Engine, ...]:
         """All that has to be closed."""
-        return (self.engine,) if self.together is None else (self.engine, self.together)
+        return (self.engine,) if self.together is None else (self.engine, self.together.engine)
 
 
 class Tally(NamedTuple):
@@ -165,18 +165,17 @@ def _make_pool(
 
 def _let_run_together(instances: list[Instance], golden: Golden | None, size: int) -> str:
     """Give every instance its twin, or none; returns what `LiveInfo.batching` says."""
+    twins: list[Together] = []
     try:
-        for number, instance in enumerate(instances):
-            instances[number] = Instance(
-                instance.engine, load_together(instance.engine, golden, size)
-            )
+        for instance in instances:
+            twins.append(load_together(instance.engine, golden, size))
     except EngineError as error:
-        for number, instance in enumerate(instances):
-            if instance.together is not None:
-                instance.together.close()
-            instances[number] = Instance(instance.engine)
+        close_engines(twin.engine for twin in twins)
         return f"off: {error.message}"
-    return f"up to {size} requests together"
+    instances[:] = [
+        Instance(instance.engine, twin) for instance, twin in zip(instances, twins, strict=True)
+    ]
+    return f"{twins[0].least} to {size} requests run together"
 
 
 def _watched(specs: Iterable[TensorSpec], golden: Golden | None) -> frozenset[str]:

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from edgeq.swap.batching import are_alike
 from edgeq.swap.requests import DEFAULT_PRIORITY, Waiting
 
+Entry = tuple[int, int, Waiting]  # level, arrival, request
+
 
 class RequestQueue:
     """Not thread-safe: its owner's lock guards it."""
 
     def __init__(self) -> None:
         self._arrivals = itertools.count()
-        self._heap: list[tuple[int, int, Waiting]] = []  # (level, arrival, request)
+        self._heap: list[Entry] = []
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -34,24 +36,24 @@ class RequestQueue:
         """Take the request whose turn it is."""
         return heapq.heappop(self._heap)[2]
 
-    def pop_alike(self, first: Waiting, count: int) -> list[Waiting]:
-        """Take up to `count` requests of the same shapes as `first`, in their order."""
-        taken: list[Waiting] = []
-        others = []
-        while self._heap and len(taken) < count:
+    def pop_alike(self, first: Waiting, least: int, most: int) -> list[Waiting]:
+        """Take up to `most` requests of the same shapes as `first`, but none below `least`."""
+        taken: list[Entry] = []
+        others: list[Entry] = []
+        while self._heap and len(taken) < most:
             entry = heapq.heappop(self._heap)
-            if are_alike(first.inputs, entry[2].inputs):
-                taken.append(entry[2])
-            else:
-                others.append(entry)
+            is_alike = are_alike(first.inputs, entry[2].inputs)
+            (taken if is_alike else others).append(entry)
+        if len(taken) < least:
+            taken, others = [], taken + others
         for entry in others:
             heapq.heappush(self._heap, entry)
-        return taken
+        return [request for _, _, request in taken]
 
     def remove(self, is_removed: Callable[[Waiting], bool]) -> list[Waiting]:
         """Take out all requests of a kind."""
         removed: list[Waiting] = []
-        kept: list[tuple[int, int, Waiting]] = []
+        kept: list[Entry] = []
         for entry in self._heap:
             if is_removed(entry[2]):
                 removed.append(entry[2])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from edgeq.engines.base import EngineKind
 from edgeq.errors import DeadlineError, EngineError, RequestError, UnavailableError
-from edgeq.swap.batching import infer_together
+from edgeq.swap.batching import Together, infer_together
 from edgeq.swap.options import SwapOptions
 from edgeq.swap.places import Places
 from edgeq.swap.pool import Instance, Pool
@@ -183,20 +183,21 @@ class Scheduler:
                 return None
             instance, requests = self._idle.pop(), [self._waiting.pop()]
             if instance.together is not None:
-                self._gather(requests)
+                self._gather(requests, instance.together)
             return instance, requests
 
-    def _gather(self, requests: list[Waiting]) -> None:
-        """Add what may run together with the first one, and wait a little for more."""
+    def _gather(self, requests: list[Waiting], together: Together) -> None:
+        """Add what is to run together with the first one, once enough wait or time is up."""
         until = time.monotonic() + self._options.max_delay_us / 1e6
+        most = together.size - 1
         self._gathering += 1
-        while True:
-            missing = self._options.max_batch - len(requests)
-            requests += self._waiting.pop_alike(requests[0], missing)
+        while not (found := self._waiting.pop_alike(requests[0], most, most)):
             left_s = until - time.monotonic()
-            if len(requests) >= self._options.max_batch or left_s <= 0 or self.is_over:
+            if left_s <= 0:
+                found = self._waiting.pop_alike(requests[0], together.least - 1, most)
                 break
             self._arrival.wait(left_s)
+        requests += found
         self._gathering -= 1
         if self._waiting and self._idle:  # those who arrived meanwhile woke nobody else
             self._work.notify()
@@ -223,12 +224,8 @@ class Scheduler:
         if instance.together is None or len(requests) < 2:
             outcomes = [infer(instance.engine, request.inputs) for request in requests]
         else:
-            outcomes = infer_together(
-                instance.engine,
-                instance.together,
-                self._options.max_batch,
-                [request.inputs for request in requests],
-            )
+            inputs = [request.inputs for request in requests]
+            outcomes = infer_together(instance.engine, instance.together, inputs)
         return _Run(instance.engine.kind, started, time.monotonic() - started, outcomes)
 
     def _let_go(self, instance: Instance, run: _Run, requests: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,3 +55,29 @@ class FakeEngine:
         if self.inside.locked() or self.is_closed:
             self.faults.append("closed in use" if self.inside.locked() else "closed twice")
         self.is_closed = True
+
+
+class BatchableFake(FakeEngine):
+    """Takes `seconds` for a run, whether of one sample or of many; its twin may be spoilt."""
+
+    def __init__(self, factor: float = 1.0, size: int = 1, seconds: float = 0.001) -> None:
+        super().__init__(factor)
+        self.size = size
+        self.seconds = seconds
+        self.inputs = (TensorSpec("x", (size, 2), np.dtype("f4")),)
+        self.outputs = (TensorSpec("y", (size, 2), np.dtype("f4")),)
+        self.twins: list[BatchableFake] = []
+        self.seen: list[Any] = []
+        self.make_twin: Callable[[int], BatchableFake] = lambda size: BatchableFake(factor, size)
+
+    def batched(self, size: int) -> BatchableFake:
+        """Make a twin; the test looks at it in `twins`."""
+        self.twins.append(self.make_twin(size))
+        return self.twins[-1]
+
+    def infer(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer after a while; refuses what is not its size."""
+        time.sleep(self.seconds)
+        self.seen.append(inputs["x"])
+        assert inputs["x"].shape == (self.size, 2)
+        return super().infer(inputs)

@@ -55,8 +55,9 @@ def test_only_requests_of_the_same_shapes_are_taken_together() -> None:
     other = Waiting({"z": np.zeros((1, 2))}, 0.0, 0.0, Future())
     for one in (wide, other, second, third):
         queue.push(one, 0)
-    assert queue.pop_alike(first, 1) == [second]
-    assert queue.pop_alike(first, 5) == [third]
+    assert queue.pop_alike(first, 3, 4) == []
+    assert queue.pop_alike(first, 1, 1) == [second]
+    assert queue.pop_alike(first, 1, 5) == [third]
     assert [queue.pop(), queue.pop()] == [wide, other]
 
 
