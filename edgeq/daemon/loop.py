@@ -3,7 +3,7 @@
 main      signals, the scanner, timers, the service manager's watchdog
 deploy    drops, swaps, rollbacks, one after the other (deployer.py)
 capture   samples and drift windows (capture.py)
-http      the event loop of the data plane (serve/server.py)
+server    the event loop of the data plane (frontends.py, serve/server.py)
 infer-*   one pool a model, owned by its slot (swap/)
 build-*   reads the progress of the one build child (builder.py)
 """
@@ -32,15 +32,14 @@ from edgeq.daemon.capture import Capture
 from edgeq.daemon.deployer import Deployer
 from edgeq.daemon.deployment import Context, Deployment, Paths
 from edgeq.daemon.drift import DriftWatch
+from edgeq.daemon.frontends import Frontends
 from edgeq.daemon.plane import Plane
 from edgeq.errors import ConfigError, EdgeqError
 from edgeq.intake.quarantine import Quarantine
 from edgeq.intake.watch import Candidate, EventHints, Scanner
-from edgeq.observe.metrics import Metrics, MetricsServer
+from edgeq.observe.metrics import Metrics
 from edgeq.observe.page import render_page
 from edgeq.registry import Registry
-from edgeq.serve.http import HttpOptions, RequestRecord, make_app
-from edgeq.serve.server import HttpServer
 from edgeq.swap import InferRecord
 from edgeq.systemd import Notifier, watchdog_interval_s
 from edgeq.tflite.runtime import runtime_version
@@ -102,28 +101,19 @@ class Daemon:
             self._shut_down()
 
     def _start(self) -> None:
-        config = self._context.config
-        self._http = HttpServer(
-            self._app(), config.server.host, config.server.http_port, config.socket_path
-        )
-        self._http.bind()
-        self._metrics_server = MetricsServer(
-            self._context.metrics, config.server.host, config.server.metrics_port
-        )
+        self._frontends = Frontends(self._context.config, self._context.metrics, self._notifier)
         self._on_deploy_thread(self._deployer.restore)
-        self._start_thread("http", self._http.run)
+        self._serve()
+        self._start_thread("server", self._frontends.run)
+        self._frontends.wait_started()
         self._start_thread("capture", self._capture.run)
         if not self._hints.start():
             logger.warning(f"no file events, only rescans: {self._hints.problem}")
         self._deploy.submit(self._guarded, self._deployer.resume_builds)
         self._notifier.notify(READY=1, STATUS=self._summary(), MAINPID=os.getpid())
-        logger.info(
-            f"serving on {config.server.host}:{self._http.port}, "
-            f"metrics on :{self._metrics_server.port}, socket {config.socket_path}"
-        )
+        logger.info(f"serving on {self._frontends.where}")
 
-    def _app(self) -> Any:
-        config = self._context.config
+    def _serve(self) -> None:
         admin = AdminCommands(
             self._context, self._deployer, self._on_deploy_thread, self.reload, self._rescan
         )
@@ -133,13 +123,7 @@ class Daemon:
             lambda: self._context.config.samples.capture_ratio,
             self._on_deploy_thread,
         )
-        options = HttpOptions(
-            token=config.server.auth.read_token(),
-            max_body_bytes=config.server.max_body_bytes,
-            timeout_s=config.server.timeout_s,
-            page=lambda: render_page(admin.status()),
-        )
-        return make_app(plane, admin, options, self._on_request)
+        self._frontends.serve(plane, admin, lambda: render_page(admin.status()))
 
     def _start_thread(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name)
@@ -258,12 +242,6 @@ class Daemon:
             note = self._deployer.publisher.note_engine
             self._deploy.submit(self._guarded, note, deployment, live)
 
-    def _on_request(self, record: RequestRecord) -> None:
-        metrics = self._context.metrics
-        labels = (record.model, record.version, record.protocol)
-        metrics.request_duration.labels(*labels).observe(record.seconds)
-        metrics.requests.labels(*labels, str(record.code)).inc()
-
     def _rescan(self, name: str) -> None:
         self._scanner.forget(name)
         self._wake.put("hint")
@@ -303,15 +281,15 @@ class Daemon:
         self._notifier.notify(STOPPING=1, STATUS="draining")
         self._hints.stop()
         self._builder.close()
-        if hasattr(self, "_http"):
-            self._http.stop(SHUTDOWN_GRACE_S)
+        if hasattr(self, "_frontends"):
+            self._frontends.stop(SHUTDOWN_GRACE_S)
         self._deploy.shutdown(wait=True, cancel_futures=True)
         self._capture.stop()
         for thread in reversed(self._threads):
             thread.join()
         self._deployer.close()
-        if hasattr(self, "_metrics_server"):
-            self._metrics_server.close()
+        if hasattr(self, "_frontends"):
+            self._frontends.close()
         self._context.registry.close()
         logger.info("stopped")
 

@@ -1,1 +1,1 @@
-"""Requests -> Engine: the Open Inference Protocol over HTTP."""
+"""Requests -> Engine: the Open Inference Protocol, thin skins over one core."""

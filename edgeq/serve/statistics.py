@@ -9,10 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Timing:
-    """Where one request's time went: read and parsed, waited for the engine, encoded."""
+    """Where one request's time went: read and parsed, queued, in the engine, encoded and sent."""
 
     parse_ns: int
-    wait_ns: int
+    queue_ns: int
+    infer_ns: int
     encode_ns: int
     total_ns: int
 
@@ -35,7 +36,8 @@ class _Counters:
     success: _Sum = field(default_factory=_Sum)
     fail: _Sum = field(default_factory=_Sum)
     parse: _Sum = field(default_factory=_Sum)
-    wait: _Sum = field(default_factory=_Sum)
+    queue: _Sum = field(default_factory=_Sum)
+    infer: _Sum = field(default_factory=_Sum)
     encode: _Sum = field(default_factory=_Sum)
     last_ms: int = 0
 
@@ -51,7 +53,8 @@ class Statistics:
         counters = self._counters.setdefault((model, version), _Counters())
         counters.success.add(timing.total_ns)
         counters.parse.add(timing.parse_ns)
-        counters.wait.add(timing.wait_ns)
+        counters.queue.add(timing.queue_ns)
+        counters.infer.add(timing.infer_ns)
         counters.encode.add(timing.encode_ns)
         counters.last_ms = time.time_ns() // 1_000_000
 
@@ -60,7 +63,7 @@ class Statistics:
         self._counters.setdefault((model, version), _Counters()).fail.add(total_ns)
 
     def row(self, model: str, version: str) -> dict[str, Any]:
-        """Return one entry of `model_stats`; `compute_infer` includes the time in the queue."""
+        """Return one entry of `model_stats`."""
         counters = self._counters.get((model, version), _Counters())
         count = counters.success.count
         none = _Sum()
@@ -73,9 +76,9 @@ class Statistics:
             "inference_stats": {
                 "success": counters.success.row(),
                 "fail": counters.fail.row(),
-                "queue": _Sum(count).row(),
+                "queue": counters.queue.row(),
                 "compute_input": counters.parse.row(),
-                "compute_infer": counters.wait.row(),
+                "compute_infer": counters.infer.row(),
                 "compute_output": counters.encode.row(),
                 "cache_hit": none.row(),
                 "cache_miss": none.row(),

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,10 +17,19 @@ import numpy as np
 import pytest
 
 from edgeq.errors import NotFoundError, UnavailableError
+from edgeq.serve.calls import Calls, RequestRecord
 from edgeq.serve.data_plane import ModelView
-from edgeq.serve.http import HttpOptions, RequestRecord, make_app
-from edgeq.serve.server import HttpServer
+from edgeq.serve.http.app import AppParts, make_app
+from edgeq.serve.http.frontend import HttpFrontend, HttpOptions
+from edgeq.serve.http.threads import Threads
+from edgeq.serve.limits import Limits
+from edgeq.serve.listening import Listener, TcpAddress, UnixAddress, open_listeners
+from edgeq.serve.rights import Rights
+from edgeq.serve.server import Server
+from edgeq.serve.shared_memory import SharedMemory
+from edgeq.serve.statistics import Statistics
 from edgeq.swap import Inference
+from edgeq.systemd import FdStore, Notifier
 from edgeq.tflite.runtime import TensorSpec
 
 MAX_BODY_BYTES = 1 << 20
@@ -69,7 +78,10 @@ class FakeDataPlane:
     behave: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] | None = None
     submit_error: Exception | None = None
     calls: list[tuple[str, str]] = field(default_factory=list)
+    loads: list[tuple[str | None, Mapping[str, bytes] | None]] = field(default_factory=list)
     submitted: list[tuple[str, str | None, float | None]] = field(default_factory=list)
+    priorities: list[int] = field(default_factory=list)
+    is_inline: bool = False  # answer on the caller's thread
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
 
     def models(self) -> list[ModelView]:
@@ -89,12 +101,18 @@ class FakeDataPlane:
         version: str | None,
         inputs: Mapping[str, np.ndarray],
         timeout_s: float | None,
+        priority: int = 0,
     ) -> Future[Any]:
         self.submitted.append((name, version, timeout_s))
+        self.priorities.append(priority)
         if self.submit_error is not None:
             raise self.submit_error
         if name == "cold":
             raise UnavailableError("model 'cold' has no engine yet", retry_after_s=7)
+        if self.is_inline:
+            done: Future[Any] = Future()
+            done.set_result(self._run(name, inputs))
+            return done
         return self.pool.submit(self._run, name, inputs)
 
     def _run(self, name: str, inputs: Mapping[str, np.ndarray]) -> Inference:
@@ -104,16 +122,20 @@ class FakeDataPlane:
             outputs = dict(inputs)
         else:
             outputs = {"y": inputs["x"]}
-        return Inference(outputs, "3", "cpu-int8")
+        return Inference(outputs, "3", "cpu-int8", queue_s=1e-5, infer_s=1e-5)
 
     def is_ready(self) -> bool:
         return self.is_up
 
-    def load(self, name: str) -> None:
-        self.model(name, None)
+    def load(
+        self, name: str, *, config: str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        if files is None:
+            self.model(name, None)
         self.calls.append(("load", name))
+        self.loads.append((config, files))
 
-    def unload(self, name: str) -> None:
+    def unload(self, name: str, *, unload_dependents: bool = False) -> None:
         self.model(name, None)
         self.calls.append(("unload", name))
 
@@ -169,21 +191,25 @@ class UnixConnection(http.client.HTTPConnection):
 class Running:
     """A server in a thread, what stands behind it, and a client."""
 
-    server: HttpServer
+    server: Server
+    listeners: list[Listener]
+    frontend: HttpFrontend
+    regions: SharedMemory
     thread: threading.Thread
     plane: FakeDataPlane
     admin: FakeAdmin
     records: list[RequestRecord]
     unix_socket: Path
+    port: int
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.server.port}"
+        return f"127.0.0.1:{self.port}"
 
     def connection(self, *, unix: bool = False) -> http.client.HTTPConnection:
         if unix:
             return UnixConnection(self.unix_socket)
-        return http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
 
     def request(
         self,
@@ -203,10 +229,13 @@ class Running:
         finally:
             connection.close()
 
-    def stop(self, grace_s: float = 5) -> None:
-        self.server.stop(grace_s)
+    def stop(self, grace_s: float = 5, *, park: bool = False) -> None:
+        self.server.stop(grace_s, park=park)
         self.thread.join(20)
         assert not self.thread.is_alive()
+        for listener in self.listeners:
+            listener.close()
+        self.regions.close()
         self.plane.pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -215,21 +244,45 @@ Start = Callable[..., Running]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start servers; each keyword is one of HttpOptions."""
+    """Start servers; keywords are `timeout_s`, `rights`, `connections`, and fields of Limits."""
     started: list[Running] = []
 
-    def begin(**options: Any) -> Running:
-        plane, admin = FakeDataPlane(), FakeAdmin()
+    def begin(
+        *,
+        timeout_s: float = 5,
+        rights: Rights | None = None,
+        connections: Sequence[socket.socket] = (),
+        **limits: Any,
+    ) -> Running:
+        plane, admin, regions, threads = FakeDataPlane(), FakeAdmin(), SharedMemory(), Threads()
         records: list[RequestRecord] = []
-        given = {"token": None, "max_body_bytes": MAX_BODY_BYTES, "timeout_s": 5, **options}
-        http_options = HttpOptions(**{"page": lambda: "<h1>edgeq</h1>", **given})
-        app = make_app(plane, admin, http_options, records.append)
+        calls = Calls(plane, timeout_s, Statistics(), records.append)
+        parts = AppParts(
+            calls, admin, rights or Rights(), regions, threads, lambda: "<h1>edgeq</h1>"
+        )
         path = tmp_path / f"run{len(started)}" / "edgeq.sock"
-        server = HttpServer(app, "127.0.0.1", 0, path)
-        server.bind()
+        addresses = (TcpAddress("http", "127.0.0.1", 0), UnixAddress("unix", path))
+        listeners = open_listeners(addresses, [], FdStore(Notifier(None)))
+        options = HttpOptions(limits=Limits(**{"max_body_bytes": MAX_BODY_BYTES, **limits}))
+        frontend = HttpFrontend(make_app(parts).handle, options, listeners, connections)
+        server = Server([frontend])
         thread = threading.Thread(target=server.run)
         thread.start()
-        started.append(Running(server, thread, plane, admin, records, path))
+        server.wait_started()
+        started.append(
+            Running(
+                server,
+                listeners,
+                frontend,
+                regions,
+                thread,
+                plane,
+                admin,
+                records,
+                path,
+                listeners[0].port,
+            )
+        )
         return started[-1]
 
     yield begin

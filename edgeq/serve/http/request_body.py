@@ -1,47 +1,32 @@
-"""Body and header length of an infer request -> InferRequest; `response` is the way back.
+"""Body and header length of an infer request -> InferRequest; `response_body` is the way back.
 
-Open Inference Protocol v2 over HTTP with Triton's binary tensor, classification and schedule
-policy extensions. Pure: knows no HTTP framework.
+Open Inference Protocol v2 over HTTP with Triton's binary tensor, classification, schedule policy
+and shared memory extensions. Pure: knows no HTTP framework.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
+
+import orjson
 
 from edgeq.errors import InvalidRequestError
-from edgeq.serve.tensors import (
-    check_shape,
-    datatype_of,
-    dtype_of,
-    from_binary,
-    from_json,
-    quoted,
+from edgeq.serve.http.content import decompress
+from edgeq.serve.http.messages import Request
+from edgeq.serve.requests import (
+    InferRequest,
+    RegionSlice,
+    RequestedOutput,
+    check_inputs,
+    check_outputs,
 )
+from edgeq.serve.tensors import check_shape, dtype_of, from_binary, from_json, quoted
 from edgeq.tflite.runtime import Array, TensorSpec
 
-
-@dataclass(frozen=True)
-class RequestedOutput:
-    """One output that the client names; `classes` > 0 asks for that many best classes."""
-
-    name: str
-    is_binary: bool
-    classes: int = 0
-
-
-@dataclass(frozen=True)
-class InferRequest:
-    """What a client wants run; no `outputs` means all of them."""
-
-    id: str
-    inputs: dict[str, Array]
-    outputs: tuple[RequestedOutput, ...] = ()
-    is_binary: bool = False
-    timeout_s: float | None = None
+ReadRegion = Callable[[RegionSlice], memoryview]
 
 
 def parse_infer(
@@ -49,6 +34,7 @@ def parse_infer(
     header_length: str | None,
     inputs: Sequence[TensorSpec] = (),
     outputs: Sequence[TensorSpec] = (),
+    read_region: ReadRegion | None = None,
 ) -> InferRequest:
     """Read an infer request; the arrays are views into `body` where they came as bytes.
 
@@ -57,6 +43,7 @@ def parse_infer(
         header_length: the value of Inference-Header-Content-Length, None where absent.
         inputs: what the model takes; not checked where empty.
         outputs: what the model gives; not checked where empty.
+        read_region: reads an input out of shared memory; None where there is none.
 
     Raises:
         InvalidRequestError: malformed, or not what the model takes.
@@ -69,14 +56,15 @@ def parse_infer(
     parameters = _parameters(head, "the request")
     request = InferRequest(
         id=_id(head),
-        inputs=_parse_inputs(head, tail),
+        inputs=_parse_inputs(head, tail, read_region),
         outputs=_parse_outputs(head, parameters),
         is_binary=_flag(parameters, "binary_data_output", "the request"),
         timeout_s=_timeout_s(parameters),
+        priority=_count(parameters, "priority", "the request") or 0,
     )
     tail.check_end()
-    _check_inputs(request.inputs, inputs)
-    _check_outputs(request.outputs, outputs)
+    check_inputs(request.inputs, inputs)
+    check_outputs(request.outputs, outputs)
     return request
 
 
@@ -87,21 +75,23 @@ def load_object(text: bytes) -> dict[str, Any]:
         InvalidRequestError: it is something else.
     """
     try:
-        value = json.loads(text.decode(), parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise InvalidRequestError("the body is nested too deeply to be a request") from error
-    except ValueError as error:
-        raise InvalidRequestError(f"the body is not JSON: {error}") from error
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequestError(
+            f"the body is not JSON: {error}",
+            hint="JSON has no NaN or infinity; send such a tensor as binary data.",
+        ) from error
     if not isinstance(value, dict):
         raise InvalidRequestError(f"the body is {quoted(value)}; a JSON object is expected")
     return value
 
 
-def _refuse_constant(text: str) -> NoReturn:
-    raise InvalidRequestError(
-        f"the body holds {text}, which JSON does not have; finite numbers are expected",
-        hint="Send the tensor as binary data.",
-    )
+def read_object(request: Request) -> dict[str, Any]:
+    """Read a body that is a JSON object, or nothing; errors as `load_object`."""
+    body = request.body
+    if b"content-encoding" in request.headers:
+        body = decompress(request.header(b"content-encoding"), body, request.max_body_bytes)
+    return load_object(body) if body.strip() else {}
 
 
 @dataclass
@@ -235,34 +225,51 @@ def _entries(head: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     return entries
 
 
-def _refuse_shared_memory(parameters: Mapping[str, Any], where: str) -> None:
-    if "shared_memory_region" in parameters:
+def _place(parameters: Mapping[str, Any], where: str) -> RegionSlice | None:
+    """Return where in shared memory the tensor lies, or None where it does not."""
+    region = parameters.get("shared_memory_region")
+    if region is None:
+        return None
+    if not isinstance(region, str):
         raise InvalidRequestError(
-            f"{where} is in shared memory, which is not built yet",
-            hint="Send the tensor as binary data.",
+            f"{where} has shared_memory_region {quoted(region)}; a string is expected"
         )
+    size = _count(parameters, "shared_memory_byte_size", where)
+    if size is None:
+        raise InvalidRequestError(
+            f"{where} is in shared memory and has no shared_memory_byte_size; bytes are expected"
+        )
+    return RegionSlice(region, _count(parameters, "shared_memory_offset", where) or 0, size)
 
 
-def _parse_inputs(head: Mapping[str, Any], tail: _Tail) -> dict[str, Array]:
+def _parse_inputs(
+    head: Mapping[str, Any], tail: _Tail, read_region: ReadRegion | None
+) -> dict[str, Array]:
     entries = _entries(head, "inputs")
     if not entries:
         raise InvalidRequestError("the request has no inputs; one or more are expected")
-    return {entry["name"]: _parse_input(entry, tail) for entry in entries}
+    return {entry["name"]: _parse_input(entry, tail, read_region) for entry in entries}
 
 
-def _parse_input(entry: Mapping[str, Any], tail: _Tail) -> Array:
+def _parse_input(entry: Mapping[str, Any], tail: _Tail, read_region: ReadRegion | None) -> Array:
     name = entry["name"]
     where = f"input {quoted(name)}"
     dtype, shape = dtype_of(name, entry.get("datatype")), check_shape(name, entry.get("shape"))
     parameters = _parameters(entry, where)
-    _refuse_shared_memory(parameters, where)
-    size = _count(parameters, "binary_data_size", where)
-    if (size is None) == (entry.get("data") is None):
-        has = "neither" if size is None else "both"
-        raise InvalidRequestError(f"{where} has {has} of data and binary_data_size; one is taken")
-    if size is None:
+    size, place = _count(parameters, "binary_data_size", where), _place(parameters, where)
+    given = [size is not None, entry.get("data") is not None, place is not None]
+    if given.count(True) != 1:
+        has = "more than one" if any(given) else "none"
+        raise InvalidRequestError(
+            f"{where} has {has} of data, binary_data_size and shared_memory_region; one is taken"
+        )
+    if size is not None:
+        return from_binary(name, tail.take(name, size), dtype, shape)
+    if place is None:
         return from_json(name, entry["data"], dtype, shape)
-    return from_binary(name, tail.take(name, size), dtype, shape)
+    if read_region is None:
+        raise InvalidRequestError(f"{where} is in shared memory, of which there is none here")
+    return from_binary(name, read_region(place), dtype, shape)
 
 
 def _parse_outputs(
@@ -275,46 +282,9 @@ def _parse_outputs(
 def _parse_output(entry: Mapping[str, Any], default: bool) -> RequestedOutput:
     where = f"output {quoted(entry['name'])}"
     parameters = _parameters(entry, where)
-    _refuse_shared_memory(parameters, where)
     return RequestedOutput(
         name=entry["name"],
         is_binary=_flag(parameters, "binary_data", where, default=default),
         classes=_count(parameters, "classification", where) or 0,
+        place=_place(parameters, where),
     )
-
-
-def _check_inputs(arrays: Mapping[str, Array], specs: Sequence[TensorSpec]) -> None:
-    if not specs:
-        return
-    names = [spec.name for spec in specs]
-    if unknown := set(arrays).difference(names):
-        raise InvalidRequestError(
-            f"input {quoted(min(unknown))} is unknown; the model takes {quoted(names)}"
-        )
-    for spec in specs:
-        if spec.name not in arrays:
-            raise InvalidRequestError(
-                f"input {spec.name!r} is missing; the model takes {quoted(names)}"
-            )
-        _check_input(arrays[spec.name], spec)
-
-
-def _check_input(array: Array, spec: TensorSpec) -> None:
-    if array.dtype != spec.dtype:
-        raise InvalidRequestError(
-            f"input {spec.name!r} has datatype {datatype_of(array.dtype)}; "
-            f"the model takes {datatype_of(spec.dtype)}"
-        )
-    if not spec.accepts(array.shape):
-        raise InvalidRequestError(
-            f"input {spec.name!r} has shape {list(array.shape)}; the model takes {list(spec.shape)}"
-        )
-
-
-def _check_outputs(requested: Sequence[RequestedOutput], specs: Sequence[TensorSpec]) -> None:
-    names = [spec.name for spec in specs]
-    for output in requested:
-        if names and output.name not in names:
-            raise InvalidRequestError(
-                f"output {quoted(output.name)} is unknown; the model gives {quoted(names)}"
-            )

@@ -1,60 +1,16 @@
 from __future__ import annotations
 
-import asyncio
 import gzip
 import zlib
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeq.errors import DeadlineError, InvalidRequestError, RequestError, TooLargeError
-from edgeq.serve.content import compress, decompress, read_body
+from edgeq.errors import InvalidRequestError, RequestError, TooLargeError
+from edgeq.serve.http.content import compress, decompress
 
 ENCODERS = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}
-
-
-def read(messages: list[dict[str, Any]], headers: dict[bytes, bytes] | None = None) -> bytes:
-    queue = list(messages)
-
-    async def receive() -> dict[str, Any]:
-        if not queue:
-            await asyncio.sleep(60)
-        return queue.pop(0)
-
-    return asyncio.run(read_body(headers or {}, receive, max_bytes=10, timeout_s=0.05))
-
-
-def part(body: bytes, *, more: bool) -> dict[str, Any]:
-    return {"type": "http.request", "body": body, "more_body": more}
-
-
-def test_a_body_may_come_in_pieces() -> None:
-    assert read([part(b"abc", more=False)]) == b"abc"
-    assert read([part(b"abc", more=True), part(b"", more=True), part(b"d", more=False)]) == b"abcd"
-    assert read([{"type": "http.request"}]) == b""
-
-
-def test_an_announced_size_over_the_limit_is_refused_before_reading() -> None:
-    with pytest.raises(TooLargeError, match="has 11 bytes or more; at most 10 are taken"):
-        read([], {b"content-length": b"11"})
-
-
-def test_an_endless_body_is_refused_at_the_limit() -> None:
-    with pytest.raises(TooLargeError, match="has 12 bytes or more"):
-        read([part(b"abc", more=True)] * 1000)
-
-
-def test_a_body_that_never_ends_meets_the_deadline() -> None:
-    with pytest.raises(DeadlineError, match=r"did not arrive within 0\.05 s"):
-        read([part(b"abc", more=True)])
-
-
-@pytest.mark.parametrize("before", [[], [part(b"abc", more=True)]])
-def test_a_client_that_leaves_is_told_apart(before: list[dict[str, Any]]) -> None:
-    with pytest.raises(InvalidRequestError, match="left before"):
-        read([*before, {"type": "http.disconnect"}])
 
 
 @pytest.mark.parametrize("encoding", ENCODERS)

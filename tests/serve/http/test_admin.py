@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgeq.errors import ConflictError, NotFoundError, UnavailableError
+from edgeq.serve.rights import Rights
 
 INFER = "/v2/models/echo/infer"
 REQUEST = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
@@ -38,9 +39,9 @@ def test_no_header_makes_tcp_look_like_the_unix_socket(running: Any) -> None:
 
 
 def test_admin_calls_pass_with_the_token_or_over_the_unix_socket(start: Any) -> None:
-    running = start(token="swordfish")
+    running = start(rights=Rights("swordfish"))
     good, bad = {"Authorization": "Bearer swordfish"}, {"Authorization": "Bearer sw"}
-    assert running.request("POST", "/edgeq/pin", {"name": "a"}, bad).status == 403
+    assert running.request("POST", "/edgeq/pin", {"name": "a"}, bad).status == 401
     assert running.request("POST", "/edgeq/pin", {"name": "a"}, good).json() == {"done": "pin"}
     assert running.request("POST", "/edgeq/reload", unix=True).json() == {"done": "reload"}
     assert running.admin.calls == [("pin", {"name": "a"}, b""), ("reload", {}, b"")]

@@ -1,0 +1,119 @@
+"""The data plane -> the ports it is served on: listeners, servers, and what a restart keeps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from edgeq.config import Config
+from edgeq.daemon.plane import Plane
+from edgeq.observe.metrics import Metrics, MetricsServer
+from edgeq.serve import handover
+from edgeq.serve.calls import Calls, RequestRecord
+from edgeq.serve.data_plane import Admin
+from edgeq.serve.http.app import AppParts, make_app
+from edgeq.serve.http.frontend import HttpFrontend, HttpOptions
+from edgeq.serve.http.threads import Threads
+from edgeq.serve.listening import Listener, TcpAddress, UnixAddress, open_listeners
+from edgeq.serve.rights import Rights
+from edgeq.serve.server import Server
+from edgeq.serve.shared_memory import SharedMemory
+from edgeq.serve.statistics import Statistics
+from edgeq.systemd import FdStore, Notifier, take_passed_sockets
+
+logger = logging.getLogger(__name__)
+
+
+class Frontends:
+    """HTTP over TCP and a Unix socket, and /metrics; clients may connect once it is made.
+
+    Args:
+        config: where to listen, and whom to serve.
+        metrics: what /metrics shows, and where requests are counted.
+        notifier: reaches the service manager, which keeps the sockets over a restart.
+
+    Raises:
+        EdgeqError: a port or socket cannot be had.
+    """
+
+    def __init__(self, config: Config, metrics: Metrics, notifier: Notifier) -> None:
+        server = config.server
+        self._config = config
+        self._metrics = metrics
+        self._store = FdStore.from_environment(notifier)
+        passed = take_passed_sockets()
+        addresses = (
+            TcpAddress("http", server.host, server.http_port),
+            UnixAddress("unix", config.socket_path),
+        )
+        self._listeners: list[Listener] = open_listeners(addresses, passed, self._store)
+        self._adopted = handover.adopt(passed, self._listeners, self._store)
+        self._regions = SharedMemory()
+        self._threads = Threads()
+        self._http: HttpFrontend | None = None  # until `serve`
+        self._server: Server | None = None
+        try:
+            self._metrics_server = MetricsServer(metrics, server.host, server.metrics_port)
+        except BaseException:
+            self._close_listeners()
+            raise
+
+    @property
+    def where(self) -> str:
+        """Where clients reach it, for people."""
+        http = self._listeners[0].port
+        server = self._config.server
+        return (
+            f"{server.host}:{http}, metrics on :{self._metrics_server.port}, "
+            f"socket {self._config.socket_path}"
+        )
+
+    def serve(self, plane: Plane, admin: Admin, page: Callable[[], str]) -> None:
+        """Make the server that `run` runs; `page` makes the status page."""
+        server = self._config.server
+        calls = Calls(plane, server.timeout_s, Statistics(), self._on_request)
+        rights = Rights(token=server.auth.read_token())
+        parts = AppParts(calls, admin, rights, self._regions, self._threads, page)
+        self._http = HttpFrontend(
+            make_app(parts).handle,
+            HttpOptions(limits=server.limits_of_clients),
+            self._listeners,
+            self._adopted,
+        )
+        self._server = Server([self._http])
+
+    def run(self) -> None:
+        """Serve until `stop`; the body of a thread."""
+        assert self._server is not None, "serve() comes first"
+        self._server.run()
+
+    def wait_started(self) -> None:
+        """Return once requests are taken; EdgeqError where they cannot be."""
+        assert self._server is not None, "serve() comes first"
+        self._server.wait_started()
+
+    def stop(self, grace_s: float) -> None:
+        """Let `run` return; connections that the service manager can keep stay open."""
+        if self._server is not None:
+            is_held = any(each.is_held for each in self._listeners)
+            self._server.stop(grace_s, park=is_held)
+
+    def close(self) -> None:
+        """Leave the sockets to the next process, and free the rest; after `run` returned."""
+        kept = self._adopted if self._http is None else self._http.parked
+        parked = handover.park(kept, self._listeners, self._store)
+        if parked:
+            logger.info(f"{parked} connections wait for the next start")
+        self._close_listeners()
+        self._threads.close()
+        self._regions.close()
+        self._metrics_server.close()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+    def _on_request(self, record: RequestRecord) -> None:
+        labels = (record.model, record.version, record.protocol)
+        self._metrics.request_duration.labels(*labels).observe(record.seconds)
+        self._metrics.requests.labels(*labels, record.code).inc()

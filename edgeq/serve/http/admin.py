@@ -1,0 +1,57 @@
+"""The status page and the admin wire: /edgeq/status open to all, commands by right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from edgeq.errors import InvalidRequestError
+from edgeq.serve.data_plane import Admin
+from edgeq.serve.http.answers import json_answer
+from edgeq.serve.http.messages import Answer, Request
+from edgeq.serve.http.request_body import read_object
+from edgeq.serve.http.router import Route
+from edgeq.serve.http.threads import Threads
+from edgeq.serve.rights import Call
+
+
+class AdminRoutes:
+    """Commands run in worker threads: one that waits does not hold up the requests."""
+
+    def __init__(self, admin: Admin, threads: Threads, page: Callable[[], str]) -> None:
+        self._admin = admin
+        self._threads = threads
+        self._page = page
+
+    def routes(self) -> list[Route]:
+        """Return them in the order of matching."""
+        return [
+            Route("GET", "/", self.page),
+            Route("GET", "/edgeq/status", self.status),
+            Route("POST", "/edgeq/samples/{name}", self.add_samples, Call.ADMINISTER),
+            Route("POST", "/edgeq/{command}", self.call, Call.ADMINISTER),
+        ]
+
+    async def page(self, _: Request) -> Answer:
+        """GET /."""
+        page = await self._threads.run(self._page)
+        return Answer(200, (page.encode(),), "text/html; charset=utf-8")
+
+    async def status(self, _: Request) -> Answer:
+        """GET /edgeq/status."""
+        return json_answer(await self._threads.run(self._admin.status))
+
+    async def call(self, request: Request) -> Answer:
+        """POST /edgeq/COMMAND with a JSON object as arguments, or nothing."""
+        return await self._run(request.parameters["command"], read_object(request), b"")
+
+    async def add_samples(self, request: Request) -> Answer:
+        """POST /edgeq/samples/NAME?filename=FILE with the file as body."""
+        filename = request.query_value("filename")
+        if not filename:
+            raise InvalidRequestError("the upload has no filename; ?filename=x.npz is expected")
+        arguments = {"name": request.parameters["name"], "filename": filename}
+        return await self._run("samples-add", arguments, request.body)
+
+    async def _run(self, command: str, arguments: dict[str, Any], body: bytes) -> Answer:
+        return json_answer(await self._threads.run(self._admin.call, command, arguments, body))

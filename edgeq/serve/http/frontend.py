@@ -1,0 +1,164 @@
+"""Listeners and an app -> the HTTP side of the server: connections, their bounds, their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+
+from edgeq.errors import EdgeqError, UnavailableError
+from edgeq.serve.http.connection import Connection
+from edgeq.serve.http.messages import Answer, Request
+from edgeq.serve.limits import Limits
+from edgeq.serve.listening import Listener
+
+SWEEP_S = 0.5  # how much later than its deadline a connection may end
+
+
+@dataclass(frozen=True)
+class HttpOptions:
+    """Bounds of the wire; `tls` is for TCP only, a Unix socket needs none."""
+
+    limits: Limits = field(default_factory=Limits)
+    tls: ssl.SSLContext | None = None
+
+
+class HttpFrontend:
+    """A part of the `Server`; all but the constructor is called on its event loop.
+
+    Args:
+        handle: answers a request, at once or later; never raises.
+        listeners: bound sockets, of which copies are closed at the end, not they themselves.
+        connections: what another process parked, to be gone on with.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[Request], Answer | Awaitable[Answer]],
+        options: HttpOptions,
+        listeners: Sequence[Listener],
+        connections: Sequence[socket.socket] = (),
+    ) -> None:
+        self.handle = handle
+        self.limits = options.limits
+        self._tls = options.tls
+        self.date = b""
+        self.parked: list[socket.socket] = []  # after `stop(park=True)`
+        self._listeners = listeners
+        self._adopted = list(connections)
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[Connection] = set()
+        self._body_bytes = 0
+        self._is_stopping = False
+        self._is_parking = False
+
+    # ---- start and stop
+
+    async def start(self) -> None:
+        """Accept connections from now on."""
+        self.loop = asyncio.get_running_loop()
+        self._sweep()
+        for kept in self._adopted:
+            with contextlib.suppress(OSError):  # its client has gone meanwhile
+                await self.loop.connect_accepted_socket(lambda: Connection(self), kept)
+        for listener in self._listeners:
+            is_tcp = listener.socket.family != socket.AF_UNIX
+            server = await self.loop.create_server(
+                lambda: Connection(self),
+                sock=listener.socket.dup(),
+                ssl=self._tls if is_tcp else None,
+                backlog=listener.backlog,
+            )
+            self._servers.append(server)
+
+    async def stop(self, grace_s: float, *, park: bool = False) -> None:
+        """Accept no more, let what is inside finish, and hang up.
+
+        Past the grace, requests are cancelled, which answers them 503. With `park`, connections
+        between two requests are kept open in `parked` instead.
+        """
+        self._is_stopping, self._is_parking = True, park
+        for server in self._servers:
+            server.close()
+        for connection in list(self._connections):
+            self.idle(connection)
+        await self._until_gone(grace_s)
+        for connection in list(self._connections):
+            connection.cancel()
+        await self._until_gone(1.0)
+        for connection in list(self._connections):
+            connection.abort()  # a client that does not even read its answer
+        self._timer.cancel()
+        await asyncio.sleep(0)
+
+    async def _until_gone(self, seconds: float) -> None:
+        until = self.loop.time() + seconds
+        while self._connections and self.loop.time() < until:
+            await asyncio.sleep(0.01)
+
+    def _sweep(self) -> None:
+        """End what is late, and tell the time; one timer for all connections."""
+        now = self.loop.time()
+        self.date = b"date: " + formatdate(time.time(), usegmt=True).encode() + b"\r\n"
+        for connection in [each for each in self._connections if each.deadline < now]:
+            connection.expire()
+        self._timer = self.loop.call_later(SWEEP_S, self._sweep)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of the bodies that are being received or answered."""
+        return self._body_bytes
+
+    # ---- what connections ask
+
+    def admit(self, connection: Connection) -> EdgeqError | None:
+        """Count a new connection; returns why it cannot stay, or None."""
+        self._connections.add(connection)
+        limit = self.limits.max_connections
+        if len(self._connections) <= limit:
+            return None
+        return UnavailableError(
+            f"{limit} connections are open, as many as are taken",
+            hint="Use fewer connections, or raise server.limits.max_connections.",
+        )
+
+    def forget(self, connection: Connection) -> None:
+        """Stop counting a connection that is gone."""
+        self._connections.discard(connection)
+
+    def reserve(self, size: int) -> EdgeqError | None:
+        """Count bytes of a body against what all may hold together; returns why not, or None."""
+        limit = self.limits.max_buffered_bytes
+        if size > 0 and self._body_bytes + size > limit:
+            return UnavailableError(
+                f"requests of {self._body_bytes} bytes are being received or answered; "
+                f"{size} more would be over {limit}",
+                hint="Send fewer requests at a time, or raise server.limits.max_buffered_bytes.",
+            )
+        self._body_bytes += max(0, size)
+        return None
+
+    def release(self, size: int) -> None:
+        """Give back what was reserved."""
+        self._body_bytes -= size
+
+    def is_closing(self, connection: Connection) -> bool:
+        """True where an answer is the connection's last one."""
+        return self._is_stopping and not self._can_park(connection)
+
+    def idle(self, connection: Connection) -> None:
+        """Close or park a connection that stands between two requests, once all are to go."""
+        if not self._is_stopping or not connection.is_idle:
+            return
+        if self._can_park(connection):
+            self.parked.append(connection.park())
+        else:
+            connection.close_idle()
+
+    def _can_park(self, connection: Connection) -> bool:
+        return self._is_parking and connection.is_plain

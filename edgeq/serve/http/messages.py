@@ -1,0 +1,69 @@
+"""What the wire hands to the app, and what it gets back."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from edgeq.serve.rights import Peer
+
+JSON = "application/json"
+REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+@dataclass(slots=True)
+class Request:
+    """One whole request; header names are lower case, repeated ones joined by commas."""
+
+    method: str
+    path: str  # unquoted by segment where the router matched it
+    query: str
+    headers: Mapping[bytes, bytes]
+    body: bytes
+    peer: Peer
+    max_body_bytes: int  # of the body, decompressed too
+    keep_alive: bool = True
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def header(self, name: bytes) -> str:
+        """Return a header's value, "" where it is absent."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    def query_value(self, name: str) -> str:
+        """Return the first value of a query parameter, "" where it is absent."""
+        return urllib.parse.parse_qs(self.query).get(name, [""])[0]
+
+
+@dataclass(slots=True)
+class Answer:
+    """One response; the parts of its body are sent one after the other, without joining them.
+
+    `on_sent` is called once the answer has been handed to the connection.
+    """
+
+    status: int
+    parts: Sequence[Any] = ()  # bytes or flat uint8 arrays
+    media: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+    on_sent: Callable[[], None] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return sum(len(part) for part in self.parts)
+
+    def head(self, date: bytes, *, is_last: bool) -> bytes:
+        """Return status line and headers."""
+        lines = [f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Unknown')}"]
+        if self.parts or self.status != 204:
+            lines.append(f"content-type: {self.media}\r\ncontent-length: {self.size}")
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        if is_last:
+            lines.append("connection: close")
+        return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n" + date + b"\r\n"
+
+
+Handler = Callable[[Request], "Answer | Awaitable[Answer]"]

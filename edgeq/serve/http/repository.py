@@ -1,0 +1,107 @@
+"""Triton's model repository over HTTP: index, load, unload."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from edgeq.errors import InvalidRequestError
+from edgeq.serve.data_plane import DataPlane
+from edgeq.serve.http.answers import json_answer
+from edgeq.serve.http.messages import Answer, Request
+from edgeq.serve.http.request_body import read_object
+from edgeq.serve.http.router import Route
+from edgeq.serve.http.threads import Threads
+from edgeq.serve.rights import Call
+from edgeq.serve.tensors import quoted
+
+FILE_PREFIX = "file:"
+
+
+class RepositoryRoutes:
+    """Loads run in worker threads: they take as long as the model takes."""
+
+    def __init__(self, data_plane: DataPlane, threads: Threads) -> None:
+        self._data_plane = data_plane
+        self._threads = threads
+
+    def routes(self) -> list[Route]:
+        """Return them in the order of matching."""
+        model = "/v2/repository/models/{name}"
+        return [
+            Route("POST", "/v2/repository/index", self.index),
+            Route("POST", f"{model}/load", self.load, Call.CHANGE_MODELS),
+            Route("POST", f"{model}/unload", self.unload, Call.CHANGE_MODELS),
+        ]
+
+    def index(self, request: Request) -> Answer:
+        """POST /v2/repository/index; the body may be empty."""
+        only_ready = read_object(request).get("ready") is True
+        rows = [
+            {"name": m.name, "version": m.version, "state": m.state, "reason": m.reason}
+            for m in self._data_plane.models()
+            if m.state == "READY" or not only_ready
+        ]
+        return json_answer(rows)
+
+    async def load(self, request: Request) -> Answer:
+        """POST /v2/repository/models/NAME/load; the body may bring the model."""
+        parameters = _parameters(read_object(request))
+        load = partial(
+            self._data_plane.load,
+            request.parameters["name"],
+            config=_config(parameters),
+            files=_files(parameters) or None,
+        )
+        await self._threads.run(load)
+        return json_answer({})
+
+    async def unload(self, request: Request) -> Answer:
+        """POST /v2/repository/models/NAME/unload."""
+        parameters = _parameters(read_object(request))
+        unload = partial(
+            self._data_plane.unload,
+            request.parameters["name"],
+            unload_dependents=parameters.get("unload_dependents") is True,
+        )
+        await self._threads.run(unload)
+        return json_answer({})
+
+
+def _parameters(content: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = content.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise InvalidRequestError(f"parameters is {quoted(parameters)}; a JSON object is expected")
+    return parameters
+
+
+def _config(parameters: Mapping[str, Any]) -> str | None:
+    config = parameters.get("config")
+    if config is not None and not isinstance(config, str):
+        raise InvalidRequestError(f"config is {quoted(config)}; a text of JSON is expected")
+    unknown = [key for key in parameters if key != "config" and not key.startswith(FILE_PREFIX)]
+    if unknown:
+        raise InvalidRequestError(
+            f"load has parameter {quoted(unknown[0])}; config and {FILE_PREFIX}PATH are taken"
+        )
+    return config
+
+
+def _files(parameters: Mapping[str, Any]) -> dict[str, bytes]:
+    return {
+        key.removeprefix(FILE_PREFIX): _decoded(key, value)
+        for key, value in parameters.items()
+        if key.startswith(FILE_PREFIX)
+    }
+
+
+def _decoded(key: str, value: object) -> bytes:
+    try:
+        if isinstance(value, str):
+            return base64.b64decode(value, validate=True)
+    except binascii.Error as error:
+        raise InvalidRequestError(f"{quoted(key)} is not base64: {error}") from error
+    raise InvalidRequestError(f"{quoted(key)} is {quoted(value)}; base64 text is expected")
