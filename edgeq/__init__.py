@@ -8,13 +8,14 @@ order of reading; the first line of each says what goes in and what comes out.
     cli/          the commands; the only place that prints and exits
                       arguments output inputs client box building tables measuring reporting remote
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
-                      loop deployer drops publisher builder deployment plane capture drift
-                      admin status
+                      loop deployer models deployment drops interface publisher loading probation
+                      jobs builder plane uploads capture drift admin status
     build/        float model + samples -> bundle: calibrate, choose, refine, prove, write
                       pipeline options work forms layers fidelity refining gate mixed deploying
                       bundling
     config/       YAML and environment -> Config, and from it each stage's own Options
                       schema server fields document load validation sidecar changes
+                      web_config
                   -- stages, the last of the data flow first --
     serve/        requests -> Engine, over the Open Inference Protocol
                       listening handover server http rights token_file loopback limits content infer
@@ -22,9 +23,11 @@ order of reading; the first line of each says what goes in and what comes out.
     intake/       drop folder -> admitted model, or quarantine
                       watch names admit content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
-                      metrics stages drift divergence page report charts
+                      metrics metrics_server web_access passwords stages drift divergence page
+                      report charts
     swap/         Slot: load, warm, self-check, switch, drain; probation
-                      slot scheduler queue requests places batching pool options probation
+                      slot scheduler queue requests places batching pool options probation shadow
+                      memory
     explain/      two models, a table, a few inputs -> what each tensor is like, each op costs
                       explain explanation tensors shapes twins layers comparison forced injected
                       weights words

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from edgeq.daemon.deployer import Deployer
 from edgeq.daemon.deployment import Context, Deployment
+from edgeq.daemon.jobs import build_key
 from edgeq.daemon.status import event_dict, status
 from edgeq.errors import ConflictError, InvalidRequestError, NotFoundError, SampleError
 from edgeq.samples.decode import decode_bytes
@@ -67,13 +68,13 @@ class AdminCommands:
         return function(arguments, body)
 
     def _find(self, arguments: Arguments) -> Deployment:
-        return self._deployer.find(_text(arguments, "name"))
+        return self._deployer.models.find(_text(arguments, "name"))
 
     def _history(self, arguments: Arguments, _body: bytes) -> Any:
         name, registry = _text(arguments, "name"), self._context.registry
         versions = registry.versions(name)
         if not versions:
-            self._deployer.find(name)
+            self._deployer.models.find(name)
         live = registry.live(name)
         return {
             "name": name,
@@ -97,12 +98,12 @@ class AdminCommands:
 
     def _pin(self, arguments: Arguments, _body: bytes) -> Any:
         deployment = self._find(arguments)
-        self._context.registry.pin(deployment.name)
+        self._on_deploy_thread(lambda: self._deployer.pin(deployment.name))
         return {"name": deployment.name, "pinned": True, "version": deployment.version}
 
     def _unpin(self, arguments: Arguments, _body: bytes) -> Any:
         deployment = self._find(arguments)
-        self._context.registry.unpin(deployment.name)
+        self._on_deploy_thread(lambda: self._deployer.unpin(deployment.name))
         self._rescan(deployment.name)  # a drop that came meanwhile was passed over
         return {"name": deployment.name, "pinned": False, "version": deployment.version}
 
@@ -132,8 +133,10 @@ class AdminCommands:
         if action not in ("retry", "rm"):
             raise InvalidRequestError(f"action {action!r} is unknown; there are list show retry rm")
         quarantine.remove(entry.id)
+        self._deployer.models.refused.pop(entry.name, None)
         if action == "retry":
-            self._context.registry.forget_drop(entry.name, entry.sha256)
+            for key in (entry.sha256, build_key(entry.sha256)):
+                self._context.registry.forget_drop(entry.name, key)
             self._rescan(entry.name)
         return {"id": entry.id, "action": action}
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.daemon.deployment import Deployment
+from edgeq.daemon.interface import fits
 from edgeq.errors import EdgeqError
 
 Array = npt.NDArray[Any]
@@ -60,6 +61,9 @@ class Capture:
         self._queue.put(None)
 
     def _keep(self, deployment: Deployment, inputs: dict[str, Array]) -> None:
+        live = deployment.slot.live
+        if live is None or not fits(inputs, live.inputs):  # of the version before, perhaps
+            return
         try:
             if deployment.monitor is not None:
                 deployment.monitor.add(inputs)

@@ -1,7 +1,8 @@
 """Drops, samples and drift -> builds; finished builds -> live versions. One thread, no locks.
 
-Every method runs on the deploy thread, one after the other, so that a drop, a build's end and a
-person's command can never interleave. What takes long (a build) runs in a child meanwhile.
+Every method but `admit` runs on the deploy thread, one after the other, so that a drop, a build's
+end and a person's command can never interleave. What takes long (a build, the child that opens a
+drop first) runs beside it; what it waits for itself is bounded: an engine's load, and the drain.
 """
 
 from __future__ import annotations
@@ -12,18 +13,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeq.daemon.builder import Builder, BuildJob, BuildLimits, BuildOutcome, Cause
-from edgeq.daemon.deployment import Context, Deployment, State, make_deployment
-from edgeq.daemon.drops import receive
+from edgeq.daemon.builder import Builder, BuildOutcome, Cause
+from edgeq.daemon.deployment import UNLOADED, Context, Deployment, Probation
+from edgeq.daemon.drops import Received, accept, receive
+from edgeq.daemon.interface import described
+from edgeq.daemon.jobs import build_key, build_limits, count_build, make_job
+from edgeq.daemon.models import Models
+from edgeq.daemon.probation import ProbationWatch
 from edgeq.daemon.publisher import Publisher
-from edgeq.errors import EdgeqError, NotFoundError
+from edgeq.errors import EdgeqError
 from edgeq.intake.admit import Admitted
-from edgeq.intake.quarantine import write_status
 from edgeq.intake.watch import Candidate
 from edgeq.registry import Version
-from edgeq.swap import InferRecord, ProbationOptions, probation_verdict
+from edgeq.swap import InferRecord
 
 logger = logging.getLogger(__name__)
+
+DROPPED_METHODS = ("float", "as-is")  # of versions that are a drop as it came
 
 
 class Deployer:
@@ -32,27 +38,32 @@ class Deployer:
     def __init__(
         self, context: Context, builder: Builder, on_infer: Callable[[InferRecord], None]
     ) -> None:
-        self.deployments: dict[str, Deployment] = {}
-        self.publisher = Publisher(context)
-        self._context = context
+        self.context = context
+        self._watch = ProbationWatch(context)
+        self.models = Models(context, self._watch, on_infer)
+        self.deployments = self.models.deployments
+        self.publisher = Publisher(context, self._watch)
         self._builder = builder
-        self._on_infer = on_infer
 
     # ---- start and stop
 
     def restore(self) -> None:
         """Serve the last committed version of every model, and take up what was interrupted."""
-        registry = self._context.registry
+        registry = self.context.registry
         for name in registry.names():
             for version in registry.versions(name):
                 if version.state in ("installed", "verified"):
                     registry.set_state(name, version.version, "retired", "interrupted by a stop")
-            deployment = self._open(name)
+            deployment = self.models.open(name)
+            if reason := self._watch.died_too_often(name):
+                self.publisher.leave(name, reason)
             try:
                 self.publisher.restore(deployment)
-                self._set_state(deployment, "serving")
+                self.models.settle(deployment)
             except EdgeqError as error:
-                self._fail(deployment, error)
+                self.models.fail(deployment, error)
+        for entry in reversed(self.context.quarantine.entries()):
+            self.models.note_refusal(entry.name, entry.error)
 
     def resume_builds(self) -> None:
         """Start the builds that a stop or crash interrupted, and those that samples now allow."""
@@ -62,6 +73,7 @@ class Deployer:
     def close(self) -> None:
         """Answer what is inside and free every engine."""
         for deployment in self.deployments.values():
+            self._watch.stop(deployment)
             deployment.slot.close()
             deployment.store.flush()
 
@@ -72,65 +84,105 @@ class Deployer:
 
         Returns False where the box, not the drop, was at fault: it is to be tried again.
         """
-        name = candidate.name
-        deployment = self.deployments.get(name)
-        if self._context.registry.is_pinned(name):
-            logger.info("drop ignored, the model is pinned", extra={"model": name})
+        return self.deploy(candidate, self.admit(candidate))
+
+    def admit(self, candidate: Candidate) -> Received:
+        """Open a settled drop in a child; on any thread, for that may take a minute."""
+        if self.context.registry.is_pinned(candidate.name):
+            logger.info("drop ignored, the model is pinned", extra={"model": candidate.name})
+            return Received()
+        return receive(self.context, candidate)
+
+    def deploy(self, candidate: Candidate, received: Received) -> bool:
+        """Serve or build what `admit` received; returns as `take`."""
+        drop, registry = received.drop, self.context.registry
+        is_over = drop and registry.drop_outcome(drop.name, drop.sha256)  # by another drop
+        if drop and (is_over or registry.is_pinned(drop.name)):
+            drop.path.unlink(missing_ok=True)
             return True
-        received = receive(self._context, candidate, deployment.slot.live if deployment else None)
-        if received.refusal is not None:
-            self._write_status(name, "quarantined", received.refusal.message, received.refusal.hint)
-        if received.sidecar is not None and (deployment or received.drop):
-            deployment = deployment or self._open(name)
-            deployment.sidecar = received.sidecar  # it may have changed alone
+        deployment, received = self.welcome(candidate, received)
         if received.drop is not None and deployment is not None:
             self._deploy(deployment, received.drop)
         return not received.is_to_be_tried_again
+
+    def welcome(
+        self, candidate: Candidate, received: Received
+    ) -> tuple[Deployment | None, Received]:
+        """Check an admitted drop against what serves; the model's place is made where it has none.
+
+        Without a deployment, or without a drop in what was received, there is nothing to serve.
+        """
+        name, deployment = candidate.name, self.deployments.get(candidate.name)
+        live = deployment.slot.live if deployment else None
+        received = accept(self.context, candidate, received, live)
+        if received.refusal is not None and not received.is_to_be_tried_again:
+            self.models.note_refusal(name, received.refusal.message)
+            self.models.write_status(
+                name, "quarantined", received.refusal.message, received.refusal.hint
+            )
+        if received.sidecar is not None and (deployment or received.drop):
+            deployment = deployment or self.models.open(name)
+            deployment.sidecar = received.sidecar  # it may have changed alone
+        return deployment, received
 
     def _deploy(self, deployment: Deployment, drop: Admitted) -> None:
         """Serve the drop as it is, unless an INT8 engine serves and its successor can be built."""
         self._cancel_build(deployment)
         deployment.arriving = drop
-        can_build = not drop.probe.quantized and self._has_samples(deployment)
-        if can_build and deployment.engine not in ("", "float"):
+        if self._is_built_first(deployment, drop):
             self._request_build(deployment, "drop")
         else:
             self._serve_arriving(deployment)
 
-    def _serve_arriving(self, deployment: Deployment) -> None:
+    def _is_built_first(self, deployment: Deployment, drop: Admitted) -> bool:
+        live = deployment.slot.live
+        if live is None or live.engine == "float" or drop.probe.quantized:
+            return False
+        # Samples of other inputs cannot calibrate it: the float model collects new ones first.
+        has_its_inputs = described(live.inputs) == described(drop.probe.inputs)
+        return has_its_inputs and self._has_samples(deployment)
+
+    def serve_now(self, deployment: Deployment, drop: Admitted) -> EdgeqError | None:
+        """Serve a drop as it came; a build follows by itself. Returns why it was not, or None."""
+        self._cancel_build(deployment)
+        deployment.arriving = drop
+        return self._serve_arriving(deployment)
+
+    def _serve_arriving(self, deployment: Deployment) -> EdgeqError | None:
         drop, deployment.arriving = deployment.arriving, None
         assert drop is not None
+        self._watch.stop(deployment)
         try:
             self.publisher.install_dropped(deployment, drop)
         except EdgeqError as error:
-            self._context.registry.drop_seen(deployment.name, drop.sha256, "quarantined")
-            self._quarantine(deployment.name, drop, error)
-            self._fail(deployment, error)
-            return
+            self._quarantine(drop, "publish", error.message, error.hint)
+            self.models.fail(deployment, error)
+            return error
         finally:
             drop.path.unlink(missing_ok=True)
-        self._context.registry.drop_seen(deployment.name, drop.sha256, "accepted")
-        self._set_state(deployment, "serving")
+        self.context.registry.drop_seen(deployment.name, drop.sha256, "accepted")
+        self.models.refused.pop(deployment.name, None)
+        self.models.settle(deployment)
         self.consider_build(deployment, "drop")
+        return None
 
-    def _quarantine(self, name: str, drop: Admitted, error: EdgeqError) -> None:
-        self._context.quarantine.put(
-            name, drop.sha256, drop.path, stage="publish", error=error.message, hint=error.hint
-        )
-        self._context.metrics.drops.labels("quarantined").inc()
+    def _quarantine(self, drop: Admitted, stage: str, error: str, hint: str) -> None:
+        """Keep a drop that is not served, so that a person can have it tried again."""
+        self.context.registry.drop_seen(drop.name, drop.sha256, "quarantined")
+        quarantine = self.context.quarantine
+        quarantine.put(drop.name, drop.sha256, drop.path, stage=stage, error=error, hint=hint)
+        self.context.metrics.drops.labels("quarantined").inc()
 
     def removed(self, name: str) -> None:
         """A drop was taken away; what it brought stays, unless the configuration says otherwise."""
-        deployment = self.deployments.get(name)
-        if deployment is None or self._context.config.on_remove == "keep":
-            return
-        self.unload(name)
+        if name in self.deployments and self.context.config.on_remove == "unload":
+            self.unload(name)
 
     # ---- builds
 
     def consider_build(self, deployment: Deployment, cause: Cause) -> None:
         """Build if the float model serves, the samples suffice, and it was not tried before."""
-        registry, name = self._context.registry, deployment.name
+        registry, name = self.context.registry, deployment.name
         if deployment.engine != "float" or self._builder.is_pending(name):
             return
         was_tried = any(
@@ -138,7 +190,7 @@ class Deployer:
             and v.state in ("rejected", "rolled_back")
             and v.engine != "float"
             for v in registry.versions(name)
-        ) or registry.drop_outcome(name, _build_key(deployment.model_sha256))
+        ) or registry.drop_outcome(name, build_key(deployment.model_sha256))
         if self._has_samples(deployment) and not was_tried and not registry.is_pinned(name):
             self._request_build(deployment, cause)
 
@@ -153,45 +205,16 @@ class Deployer:
         self._request_build(deployment, cause, live_samples)
 
     def _has_samples(self, deployment: Deployment) -> bool:
-        return len(deployment.store) >= self._context.config.samples.minimum
+        return len(deployment.store) >= self.context.config.samples.minimum
 
     def _request_build(
         self, deployment: Deployment, cause: Cause, live_samples: Path | None = None
     ) -> None:
-        arriving = deployment.arriving
-        if arriving is not None:
-            model, sha256 = arriving.path, arriving.sha256
-        else:
-            live = int(deployment.version)
-            model = self._context.paths.bundle(deployment.name, live) / "float.tflite"
-            sha256 = deployment.model_sha256
-        config, sidecar = self._context.config, deployment.sidecar
-        gate = {**config.verify.model_dump(), **sidecar.gate.model_dump(exclude_none=True)}
-        arguments = {
-            "--samples": deployment.store.directory,
-            "--name": deployment.name,
-            "--backend": config.build.backend,
-            "--method": sidecar.method or config.build.method,
-            "--threads": config.build.threads,
-            "--held-out-ratio": config.samples.held_out_ratio,
-            "--task": sidecar.task,
-            "--agreement": gate["agreement"],
-            "--cosine": gate["cosine"],
-            "--sqnr-db": gate["sqnr_db"],
-            "--golden": gate["golden"],
-            **({"--live-samples": live_samples} if live_samples else {}),
-        }
-        flags = [text for flag, value in arguments.items() for text in (flag, str(value))]
-        flags += [] if config.build.refine else ["--no-refine"]
-        flags += [] if config.build.tune else ["--no-tune"]
-        flags.append("--mixed" if config.build.mixed_precision else "--no-mixed")
-        limits = config.build
-        self._builder.limits = BuildLimits(
-            limits.nice, limits.memory_bytes, limits.timeout_s, limits.threads
-        )
-        deployment.building = BuildJob(deployment.name, sha256, cause, (str(model), *flags))
+        deployment.building = make_job(self.context, deployment, cause, live_samples)
+        self._builder.limits = build_limits(self.context)
         self._builder.request(deployment.building)
-        self._set_state(deployment, "building", f"building from {len(deployment.store)} samples")
+        count = len(deployment.store)
+        self.models.set_state(deployment, "building", f"building from {count} samples")
 
     def build_ended(self, outcome: BuildOutcome) -> None:
         """Publish what a build made, or go on with what serves."""
@@ -199,34 +222,36 @@ class Deployer:
         try:
             if outcome.job is deployment.building:  # not one that was called off meanwhile
                 deployment.building = deployment.progress = None
-                self._count_build(outcome)
+                count_build(self.context, outcome)
                 self._use_build(deployment, outcome)
         finally:
             shutil.rmtree(outcome.directory, ignore_errors=True)
 
     def _use_build(self, deployment: Deployment, outcome: BuildOutcome) -> None:
-        if outcome.outcome == "succeeded":
-            try:
-                self.publisher.install_built(deployment, outcome.bundle)
-            except EdgeqError as error:
-                self._build_refused(deployment, outcome, error.message)
-                return
-            self._settle_arriving(deployment)
-            self._begin_probation(deployment)
+        if outcome.outcome != "succeeded":
+            self._build_refused(deployment, outcome, str(outcome.result.get("error", "")))
             return
-        self._build_refused(deployment, outcome, str(outcome.result.get("error", "")))
+        self._watch.stop(deployment)
+        try:
+            self.publisher.install_built(deployment, outcome.bundle)
+        except EdgeqError as error:
+            self._watch.begin(deployment)
+            self._build_refused(deployment, outcome, error.message)
+            return
+        self._settle_arriving(deployment)
+        self.models.settle(deployment)
 
     def _build_refused(self, deployment: Deployment, outcome: BuildOutcome, reason: str) -> None:
-        context, job = self._context, outcome.job
-        context.registry.drop_seen(job.name, _build_key(job.sha256), "quarantined")
+        context, job = self.context, outcome.job
+        context.registry.drop_seen(job.name, build_key(job.sha256), "quarantined")
         context.registry.record(job.name, f"build {outcome.outcome}", reason)
         logger.warning(f"build {outcome.outcome}", extra={"model": job.name, "reason": reason})
         if deployment.arriving is not None:
             self._serve_arriving(deployment)  # the float model of the drop: right, if slower
         else:
-            self._set_state(deployment, "serving")
+            self.models.refresh(deployment)
         deployment.reason = f"build {outcome.outcome}: {reason}"
-        self._write_status(job.name, deployment.state, deployment.reason, "")
+        self.models.write_status(job.name, deployment.state, deployment.reason)
 
     def _cancel_build(self, deployment: Deployment) -> None:
         """Call a running or waiting build off, and with it the drop that it was made for."""
@@ -239,100 +264,126 @@ class Deployer:
     def _settle_arriving(self, deployment: Deployment) -> None:
         drop, deployment.arriving = deployment.arriving, None
         if drop is not None:
-            self._context.registry.drop_seen(deployment.name, drop.sha256, "accepted")
+            self.context.registry.drop_seen(deployment.name, drop.sha256, "accepted")
             drop.path.unlink(missing_ok=True)
-
-    def _count_build(self, outcome: BuildOutcome) -> None:
-        metrics, job = self._context.metrics, outcome.job
-        metrics.builds.labels(job.name, outcome.outcome).inc()
-        if job.cause in ("drift", "request"):
-            metrics.recalibrations.labels(job.name, outcome.outcome).inc()
-        for stage, seconds in outcome.result.get("stages", {}).items():
-            metrics.build_duration.labels(job.name, stage).observe(seconds)
-        verdict = outcome.result.get("verdict", {})
-        if verdict.get("agreement") is not None:
-            metrics.verify_agreement.labels(job.name).set(verdict["agreement"])
-        if verdict:
-            metrics.verify_sqnr.labels(job.name).set(verdict["sqnr_db"])
 
     # ---- what is watched
 
-    def _begin_probation(self, deployment: Deployment) -> None:
-        window_s = self._context.config.swap.probation.window_s
-        deployment.probation_ends = time.monotonic() + window_s
-        self._set_state(deployment, "probation", f"watched for {window_s:g} s")
-
     def check_probation(self, deployment: Deployment) -> None:
         """Roll back a new version that fails, or end its probation."""
-        if deployment.probation_ends is None:
+        probation = deployment.probation
+        if probation is None:
             return
-        options: ProbationOptions = self._context.config.swap.probation.options
-        if verdict := probation_verdict(deployment.slot.health, options):
-            self.rollback(deployment.name, verdict)
-        elif time.monotonic() >= deployment.probation_ends:
-            deployment.probation_ends = None
-            self._set_state(deployment, "serving")
+        found = self._watch.look(deployment)
+        if found.verdict:
+            self._take_back(deployment, probation, found.verdict)
+        elif found.is_over:
+            version = probation.version.version
+            self.context.registry.record(deployment.name, "proven", found.figures, version)
+            logger.info("proven", extra={"model": deployment.name, "reason": found.figures})
+            self._watch.end(deployment)
+            if deployment.state == "probation":
+                self.models.set_state(deployment, "serving")
+
+    def _take_back(self, deployment: Deployment, probation: Probation, verdict: str) -> None:
+        """Roll a version back that failed; a drop that came later is still built."""
+        name, failed = deployment.name, probation.version
+        self._watch.stop(deployment)  # first, for the memory of the shadow's engine
+        problem = "it stays, for the model is pinned"
+        try:
+            if not self.context.registry.is_pinned(name):
+                self.publisher.rollback(deployment, verdict, probation.before.version)
+                problem = ""
+        except EdgeqError as error:
+            problem = f"it stays, for the version before it cannot serve: {error.message}"
+        self._watch.end(deployment)
+        if problem:
+            verdict = f"{verdict}; {problem}"
+            self.context.registry.record(name, "probation failed", verdict, failed.version)
+            logger.error("probation failed", extra={"model": name, "reason": verdict})
+        else:
+            self._remember_failure(failed, verdict)
+            if deployment.arriving is None:
+                self._cancel_build(deployment)
+        self.models.refresh(deployment, verdict)
+
+    def _remember_failure(self, failed: Version, verdict: str) -> None:
+        """Do not try the same bytes again: a drop's, or those a build would make of its model."""
+        registry, name = self.context.registry, failed.name
+        registry.drop_seen(name, build_key(failed.model_sha256), "quarantined")
+        if failed.method in DROPPED_METHODS:
+            registry.drop_seen(name, failed.model_sha256, "quarantined")
+            model = self.context.paths.bundle(name, failed.version) / "float.tflite"
+            hint = f"Drop a mended model, or run `edgeq quarantine list` and retry {name}."
+            self.context.quarantine.put(
+                name, failed.model_sha256, model, stage="probation", error=verdict, hint=hint
+            )
 
     # ---- commands
 
-    def find(self, name: str) -> Deployment:
-        """Return a model.
-
-        Raises:
-            NotFoundError: there is none of that name.
-        """
-        if name not in self.deployments:
-            known = ", ".join(sorted(self.deployments)) or "none"
-            raise NotFoundError(f"model {name!r} is unknown; there are: {known}")
-        return self.deployments[name]
-
     def rollback(self, name: str, reason: str, to: int | None = None) -> Version:
-        """Go back to the previous version, or to `to`; errors as `Publisher.rollback`."""
-        deployment = self.find(name)
-        self._cancel_build(deployment)
-        deployment.probation_ends = None
-        version = self.publisher.rollback(deployment, reason, to)
-        self._set_state(deployment, "serving", reason)
+        """Go back to the previous version, or to `to`; errors as `Publisher.rollback`.
+
+        A drop that was being built is called off, and kept in quarantine.
+        """
+        deployment = self.models.find(name)
+        self._watch.stop(deployment)
+        try:
+            version = self.publisher.rollback(deployment, reason, to)
+        except EdgeqError:
+            self.models.settle(deployment)
+            raise
+        self._call_off(deployment, f"called off by a rollback to version {version.version}")
+        self._watch.end(deployment)
+        self.models.set_state(deployment, "serving", reason)
         return version
+
+    def pin(self, name: str) -> None:
+        """Keep the live version: no drop, build or probation changes it until `unpin`."""
+        deployment = self.models.find(name)
+        self.context.registry.pin(name)
+        if deployment.building is not None:
+            self._cancel_build(deployment)  # its drop is taken again after `unpin`
+            self.models.refresh(deployment, "pinned; the build was ended")
+
+    def unpin(self, name: str) -> None:
+        """Let drops and samples change the model again."""
+        deployment = self.models.find(name)
+        self.context.registry.unpin(name)
+        self.consider_build(deployment, "samples")
 
     def unload(self, name: str) -> None:
         """Stop serving a model until `load` or the next drop."""
-        deployment = self.find(name)
-        self._cancel_build(deployment)
+        deployment = self.models.find(name)
+        self._watch.stop(deployment)
+        self._call_off(deployment, "called off by an unload")
         deployment.slot.close()
-        self.deployments[name] = make_deployment(self._context, name, self._on_infer)
-        self._set_state(self.deployments[name], "waiting", "unloaded")
+        deployment.store.flush()
+        self.models.open(name).sidecar = deployment.sidecar
+        self.models.set_state(self.deployments[name], "waiting", UNLOADED)
 
     def load(self, name: str) -> None:
-        """Serve a model's committed version again; errors as `Publisher.restore`."""
-        deployment = self.find(name)
-        if deployment.slot.live is None:
-            self.publisher.restore(deployment)
-            self._set_state(deployment, "serving")
+        """Serve a model's committed version again, or load it anew beside itself.
+
+        Raises:
+            EdgeqError: it cannot be loaded; what serves goes on.
+        """
+        deployment = self.models.find(name)
+        self._watch.stop(deployment)
+        try:
+            if deployment.slot.live is None:
+                self.publisher.restore(deployment)
+            else:
+                self.publisher.reload(deployment)
+        finally:
+            if deployment.slot.live is not None:
+                self.models.settle(deployment)
 
     # ---- parts
 
-    def _open(self, name: str) -> Deployment:
-        self.deployments[name] = make_deployment(self._context, name, self._on_infer)
-        return self.deployments[name]
-
-    def _set_state(self, deployment: Deployment, state: State, reason: str = "") -> None:
-        deployment.state, deployment.reason = state, reason
-        self._context.metrics.set_state(deployment.name, state)
-        self._write_status(deployment.name, state, reason, "")
-
-    def _fail(self, deployment: Deployment, error: EdgeqError) -> None:
-        state: State = "serving" if deployment.slot.live else "failed"
-        self._set_state(deployment, state, error.message)
-        self._context.registry.record(deployment.name, "failed", error.message)
-        logger.error("failed", extra={"model": deployment.name, "reason": error.message})
-
-    def _write_status(self, name: str, state: str, reason: str, hint: str) -> None:
-        deployment = self.deployments.get(name)
-        version = deployment.version if deployment else ""
-        write_status(self._context.config.models_dir, name, state, version, reason, hint)
-
-
-def _build_key(sha256: str) -> str:
-    """The registry's key for "this float model's build was refused"."""
-    return f"build:{sha256}"
+    def _call_off(self, deployment: Deployment, why: str) -> None:
+        """End a build; the drop that it was made for is kept, and not tried again by itself."""
+        if deployment.arriving is not None:
+            hint = "Run `edgeq quarantine list`, and retry it."
+            self._quarantine(deployment.arriving, "called off", why, hint)
+        self._cancel_build(deployment)

@@ -14,11 +14,14 @@ from edgeq.intake.admit import Admitted
 from edgeq.intake.quarantine import Quarantine
 from edgeq.observe.drift import DriftMonitor, DriftState
 from edgeq.observe.metrics import Metrics
-from edgeq.registry import Registry
+from edgeq.registry import Registry, Version
 from edgeq.samples.store import SampleStore, is_held_out
-from edgeq.swap import InferRecord, Slot
+from edgeq.swap import InferRecord, Latency, LatencyRecord, Shadow, Slot
 
 State = Literal["waiting", "serving", "building", "probation", "failed"]
+
+UNLOADED = "unloaded"  # the reason of a model that was stopped by a person
+TIMED_VERSIONS = 4  # whose inference times are kept
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class Paths:
         """The sample store of one model."""
         return self.state / "samples" / name
 
+    def set_aside(self, name: str) -> Path:
+        """A model's samples of other inputs than those it takes now, a folder for each."""
+        return self.state / "samples-set-aside" / name
+
 
 @dataclass(eq=False)
 class Context:
@@ -69,6 +76,44 @@ class Context:
     registry: Registry
     quarantine: Quarantine
     metrics: Metrics
+    root: Path = Path("/")  # of the filesystem that holds proc and sys
+
+
+@dataclass(frozen=True)
+class Probation:
+    """The watch over a version that was just published."""
+
+    version: Version
+    before: Version  # which comes back where the new one fails
+    ends: float  # time.monotonic()
+    latency_before: Latency
+    shadow: Shadow | None = None
+
+    @property
+    def is_same_model(self) -> bool:
+        """True where both were made from the same file."""
+        return self.version.model_sha256 == self.before.model_sha256
+
+
+class Latencies:
+    """The inference times of a model's latest versions, each by the engine that answered."""
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[str, str], LatencyRecord] = {}
+
+    def add(self, record: InferRecord) -> None:
+        """Take one request, on the thread that answered it."""
+        key = (record.version, record.engine)
+        if record.error:
+            return
+        if key not in self._records:
+            self._records = dict([*self._records.items(), (key, LatencyRecord())][-TIMED_VERSIONS:])
+        self._records[key].add(record.infer_s / record.batch)
+
+    def of(self, version: int, engine: str) -> Latency:
+        """Return what a version took on an engine, zeros where it is not known."""
+        record = self._records.get((str(version), engine))
+        return record.latency if record else Latency()
 
 
 @dataclass(eq=False)
@@ -78,6 +123,7 @@ class Deployment:
     name: str
     slot: Slot
     store: SampleStore
+    latencies: Latencies = field(default_factory=Latencies)
     sidecar: Sidecar = field(default_factory=Sidecar)
     state: State = "waiting"
     reason: str = ""
@@ -90,7 +136,7 @@ class Deployment:
     monitor: DriftMonitor | None = None
     drift: DriftState | None = None
     drift_since: float | None = None
-    probation_ends: float | None = None  # time.monotonic()
+    probation: Probation | None = None
     recalibrated: float = -float("inf")  # time.monotonic()
 
     @property
@@ -115,17 +161,26 @@ def make_deployment(
     context: Context, name: str, on_infer: Callable[[InferRecord], None]
 ) -> Deployment:
     """Open a model's sample store and slot, and give it its metric series."""
-    config = context.config
-    slot = Slot(name, config.swap.options, on_infer)
-    store = SampleStore(context.paths.samples(name), config.samples.store_options)
-    deployment = Deployment(name, slot, store)
+    latencies = Latencies()
+
+    def on_record(record: InferRecord) -> None:
+        latencies.add(record)
+        on_infer(record)
+
+    slot = Slot(name, context.config.swap.options, on_record)
+    deployment = Deployment(name, slot, open_store(context, name), latencies)
     context.metrics.watch_model(name, lambda: float(slot.queue_length))
     context.metrics.watch_samples(
         name,
-        lambda group: float(count_samples(context, store)[group]),
-        lambda: float(store.bytes),
+        lambda group: float(count_samples(context, deployment.store)[group]),
+        lambda: float(deployment.store.bytes),
     )
     return deployment
+
+
+def open_store(context: Context, name: str) -> SampleStore:
+    """Open a model's sample store with the configured bounds."""
+    return SampleStore(context.paths.samples(name), context.config.samples.store_options)
 
 
 def count_samples(context: Context, store: SampleStore) -> dict[str, int]:

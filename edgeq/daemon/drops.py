@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgeq.config import Sidecar, read_sidecar
 from edgeq.daemon.deployment import Context
+from edgeq.daemon.interface import described
 from edgeq.errors import DropError, EdgeqError
 from edgeq.intake.admit import Admitted, Unchanged, admit
 from edgeq.intake.watch import Candidate
 from edgeq.swap import LiveInfo
-from edgeq.tflite.runtime import TensorSpec
 
 logger = logging.getLogger(__name__)
 
@@ -25,45 +24,72 @@ class Received:
     sidecar: Sidecar | None = None
     refusal: DropError | None = None
     is_to_be_tried_again: bool = False  # the box was at fault, not the drop
+    unchanged: str = ""  # SHA-256 of bytes that were tried before
 
 
-def receive(context: Context, candidate: Candidate, live: LiveInfo | None) -> Received:
+def receive(context: Context, candidate: Candidate, *, is_asked_for: bool = False) -> Received:
     """Admit a drop; a bad one goes to quarantine and is not tried again.
+
+    Takes as long as the probe's child may, and may be called on any thread.
 
     Args:
         context: the daemon's registry, quarantine, metrics and configuration.
         candidate: what the scanner found.
-        live: the version that serves under the same name, whose interface must be kept.
+        is_asked_for: a person names these bytes: only those that were refused stay refused.
     """
+    tried = ("quarantined",) if is_asked_for else ("quarantined", "accepted")
     try:
         sidecar = _read_sidecar(candidate)
         outcome = admit(
             candidate,
             context.paths.staging,
             context.config.security.admit_options,
-            lambda name, sha256: context.registry.drop_outcome(name, sha256) is not None,
+            lambda name, sha256: context.registry.drop_outcome(name, sha256) in tried,
             expected_sha256=sidecar.sha256,
         )
-        if isinstance(outcome, Unchanged):
-            context.metrics.drops.labels("unchanged").inc()
-            return Received(sidecar=sidecar)
-        _check_interface(live, outcome)
     except DropError as error:
-        return _refused(context, candidate, error)
-    context.metrics.drops.labels("accepted").inc()
-    message = f"drop {outcome.sha256[:12]} was accepted"
-    context.registry.record(candidate.name, "accepted", message)
-    logger.info("drop accepted", extra={"model": candidate.name, "seconds": outcome.probe.load_s})
+        return refuse(context, candidate, error)
+    if isinstance(outcome, Unchanged):
+        context.metrics.drops.labels("unchanged").inc()
+        return Received(sidecar=sidecar, unchanged=outcome.sha256)
     return Received(outcome, sidecar)
 
 
-def _refused(context: Context, candidate: Candidate, error: DropError) -> Received:
+def accept(
+    context: Context, candidate: Candidate, received: Received, live: LiveInfo | None
+) -> Received:
+    """Check an admitted drop against what serves now, whose interface is to be kept.
+
+    Args:
+        context: as for `receive`.
+        candidate: what the scanner found.
+        received: what `receive` made of it.
+        live: the version that serves under the same name.
+    """
+    drop, sidecar = received.drop, received.sidecar
+    if drop is None or sidecar is None:
+        return received
+    try:
+        _check_interface(live, drop, sidecar)
+    except DropError as error:
+        refused = refuse(context, candidate, error)
+        drop.path.unlink(missing_ok=True)
+        return refused
+    context.metrics.drops.labels("accepted").inc()
+    message = f"drop {drop.sha256[:12]} was accepted"
+    context.registry.record(candidate.name, "accepted", message)
+    logger.info("drop accepted", extra={"model": candidate.name, "seconds": drop.probe.load_s})
+    return received
+
+
+def refuse(context: Context, candidate: Candidate, error: DropError) -> Received:
+    """Put a drop into quarantine with its reason, unless the moment or the box was at fault."""
     name = candidate.name
     if error.stage == "settle":  # the scanner reports it again when it has rested
         return Received()
     if error.stage == "copy":
         logger.error(error.message, extra={"model": name, "hint": error.hint})
-        return Received(is_to_be_tried_again=True)
+        return Received(refusal=error, is_to_be_tried_again=True)
     if error.sha256:
         context.registry.drop_seen(name, error.sha256, "quarantined")
     context.quarantine.put(
@@ -90,23 +116,19 @@ def _read_sidecar(candidate: Candidate) -> Sidecar:
         raise DropError(error.message, stage="sidecar", hint=error.hint) from error
 
 
-def _check_interface(live: LiveInfo | None, drop: Admitted) -> None:
+def _check_interface(live: LiveInfo | None, drop: Admitted, sidecar: Sidecar) -> None:
     """Refuse a new version that would break the clients of the one that serves."""
-    if live is None:
+    if live is None or sidecar.interface == "replace":
         return
     for what, old, new in (
         ("inputs", live.inputs, drop.probe.inputs),
         ("outputs", live.outputs, drop.probe.outputs),
     ):
-        if _interface(old) != _interface(new):
+        if described(old) != described(new):
             raise DropError(
-                f"its {what} are {_interface(new)}; clients of the version that serves "
-                f"use {_interface(old)}",
+                f"its {what} are {described(new)}; clients of the version that serves "
+                f"use {described(old)}",
                 stage="interface",
-                hint="Drop a model with another interface under another name.",
-                sha256=drop.sha256,
+                # Without the digest, for the bytes are not at fault: another sidecar lets them in.
+                hint="Drop it under another name, or write `interface: replace` into its sidecar.",
             )
-
-
-def _interface(specs: Iterable[TensorSpec]) -> str:
-    return ", ".join(f"{spec.name!r} {spec.dtype} {list(spec.shape)}" for spec in specs)

@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from edgeq.daemon.capture import Capture
 from edgeq.daemon.deployer import Deployer
-from edgeq.daemon.deployment import Deployment
+from edgeq.daemon.deployment import UNLOADED, Deployment
+from edgeq.daemon.uploads import OnDeployThread, Uploads
 from edgeq.errors import NotFoundError
 from edgeq.serve.data_plane import ModelState, ModelView
 from edgeq.swap import Inference
 
 Array = npt.NDArray[Any]
-OnDeployThread = Callable[[Callable[[], None]], None]  # runs it there and waits
 
 
 class Plane:
@@ -34,14 +34,17 @@ class Plane:
         self._capture = capture
         self._capture_ratio = capture_ratio
         self._on_deploy_thread = on_deploy_thread
+        self._uploads = Uploads(deployer, on_deploy_thread)
 
     def models(self) -> list[ModelView]:
-        """Return every model, served or not."""
-        return [_view(deployment) for deployment in list(self._deployer.deployments.values())]
+        """Return every model, served or not, and those of which no drop was taken yet."""
+        served = [_view(deployment) for deployment in list(self._deployer.deployments.values())]
+        refused = self._deployer.models.refused.items()
+        return served + [_refused_view(name, reason) for name, reason in refused]
 
     def model(self, name: str, version: str | None) -> ModelView:
         """Return one model; NotFoundError without it or with another version."""
-        view = _view(self._deployer.find(name))
+        view = _view(self._deployer.models.find(name))
         if version is not None and version != view.version:
             live = f"version {view.version} serves" if view.version else "no version serves"
             raise NotFoundError(f"model {name!r} has no live version {version!r}; {live}")
@@ -56,7 +59,7 @@ class Plane:
         priority: int = 0,
     ) -> Future[Inference]:
         """Queue one inference, and offer its inputs to the sample store."""
-        deployment = self._deployer.find(name)
+        deployment = self._deployer.models.find(name)
         if version is not None:
             self.model(name, version)
         future = deployment.slot.submit(inputs, timeout_s=timeout_s, priority=priority)
@@ -67,8 +70,13 @@ class Plane:
         self, deployment: Deployment, inputs: Mapping[str, Array], future: Future[Inference]
     ) -> None:
         """Only what the engine answered is a sample: the rest may be malformed."""
-        if not future.cancelled() and future.exception() is None:
-            self._capture.offer(deployment, inputs, self._capture_ratio())
+        if future.cancelled() or future.exception() is not None:
+            return
+        self._capture.offer(deployment, inputs, self._capture_ratio())
+        probation = deployment.probation
+        if probation is not None and probation.shadow is not None:
+            answer = future.result()
+            probation.shadow.offer(inputs, answer.outputs, answer.version)
 
     def is_ready(self) -> bool:
         """True: the server starts to answer when what was committed has been restored.
@@ -78,11 +86,13 @@ class Plane:
         """
         return True
 
-    def load(self, name: str) -> None:
-        """Serve the committed version again."""
-        self._on_deploy_thread(lambda: self._deployer.load(name))
+    def load(
+        self, name: str, *, config: str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Serve the committed version anew, or a model that came with the request."""
+        self._uploads.load(name, config, files or {})
 
-    def unload(self, name: str) -> None:
+    def unload(self, name: str, *, unload_dependents: bool = False) -> None:
         """Stop serving."""
         self._on_deploy_thread(lambda: self._deployer.unload(name))
 
@@ -91,7 +101,8 @@ def _view(deployment: Deployment) -> ModelView:
     live = deployment.slot.live
     state: ModelState = "READY"
     if live is None:
-        state = "UNAVAILABLE" if deployment.state == "failed" else "LOADING"
+        is_over = deployment.state == "failed" or deployment.reason == UNLOADED
+        state = "UNAVAILABLE" if is_over else "LOADING"
     return ModelView(
         name=deployment.name,
         version=live.version if live else "",
@@ -101,4 +112,17 @@ def _view(deployment: Deployment) -> ModelView:
         engine=live.engine if live else "",
         inputs=live.inputs if live else (),
         outputs=live.outputs if live else (),
+    )
+
+
+def _refused_view(name: str, reason: str) -> ModelView:
+    return ModelView(
+        name=name,
+        version="",
+        versions=(),
+        state="UNAVAILABLE",
+        reason=reason,
+        engine="",
+        inputs=(),
+        outputs=(),
     )

@@ -5,37 +5,52 @@ from __future__ import annotations
 import functools
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 import edgeq
 from edgeq import files
 from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
 from edgeq.daemon.deployment import Context, Deployment
-from edgeq.engines.base import Engine, EngineKind
+from edgeq.daemon.interface import interface_change, keep_samples_that_fit
+from edgeq.daemon.loading import bundle_bytes, load_engine, make_golden
+from edgeq.daemon.probation import ProbationWatch
+from edgeq.engines.base import EngineKind
 from edgeq.engines.cpu import CpuEngine
-from edgeq.engines.table import CPU, choose_backend, load_cpu, load_float
-from edgeq.errors import EdgeqError, EngineError, RegistryError, SwapError
+from edgeq.errors import EdgeqError, RegistryError, SwapError
 from edgeq.intake.admit import Admitted
 from edgeq.observe.drift import DriftMonitor, DriftReference
 from edgeq.registry import Version
 from edgeq.swap import LiveInfo
-from edgeq.tflite.runtime import TensorSpec, runtime_version
+from edgeq.swap.memory import Choice, available_memory, choose_policy
+from edgeq.tflite.runtime import runtime_version
 
 logger = logging.getLogger(__name__)
 
 BUNDLES_KEPT = 5  # of each model, the live and the previous one included
-GOLDEN_RUNS = 2  # of a float model, on inputs of its own making
+
+
+@dataclass(frozen=True)
+class Swap:
+    """One switch of a slot to a version."""
+
+    seconds: float
+    choice: Choice
+    before: LiveInfo | None
+    now: LiveInfo
+
+    @property
+    def interface_change(self) -> str:
+        """What clients must know, "" where inputs and outputs are as they were."""
+        return interface_change(self.before, self.now) if self.before else ""
 
 
 class Publisher:
     """Used by the deploy thread only."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, watch: ProbationWatch) -> None:
         self._context = context
+        self._watch = watch
 
     # ---- new versions
 
@@ -100,33 +115,36 @@ class Publisher:
         """
         registry, metrics, name = self._context.registry, self._context.metrics, deployment.name
         try:
-            seconds = self._put_in_slot(deployment, version, bundle)
+            swap = self._put_in_slot(deployment, version, bundle)
         except SwapError as error:
             registry.set_state(name, version, "rejected", error.message)
             registry.record(name, "rejected", error.message, version=version)
             metrics.swaps.labels(name, "rejected").inc()
             raise
+        self._watch.note(deployment, version, is_same_interface=not swap.interface_change)
         self._commit(deployment, version)
-        self._took_over(deployment, bundle.manifest)
-        registry.record(
+        self._record_commit(name, version, bundle.manifest, swap)
+        self._took_over(deployment, bundle, swap)
+        metrics.swaps.labels(name, "committed").inc()
+        metrics.swap_duration.labels(name).observe(swap.seconds)
+        self._forget_old(name)
+
+    def _record_commit(self, name: str, version: int, manifest: Manifest, swap: Swap) -> None:
+        choice = swap.choice
+        self._context.registry.record(
             name,
             "committed",
-            f"version {version} serves ({bundle.manifest.engine}, {bundle.manifest.method})",
+            f"version {version} serves ({manifest.engine}, {manifest.method})",
             version=version,
-            seconds=round(seconds, 4),
+            seconds=round(swap.seconds, 4),
+            policy=choice.policy,
+            policy_reason=choice.reason,
+            needed_bytes=choice.needed,
+            available_bytes=choice.available,
         )
-        metrics.swaps.labels(name, "committed").inc()
-        metrics.swap_duration.labels(name).observe(seconds)
-        self._forget_old(name)
-        logger.info(
-            "published",
-            extra={
-                "model": name,
-                "version": version,
-                "engine": bundle.manifest.engine,
-                "seconds": seconds,
-            },
-        )
+        fields = {"model": name, "version": version, "engine": manifest.engine}
+        policy = f"{choice.policy}: {choice.reason}"
+        logger.info("published", extra={**fields, "seconds": swap.seconds, "reason": policy})
 
     def _commit(self, deployment: Deployment, version: int) -> None:
         """Record what the slot serves; if that fails, the slot goes back to what is recorded."""
@@ -153,7 +171,7 @@ class Publisher:
         while (live := registry.live(name)) is not None:
             try:
                 bundle = Bundle.open(self._context.paths.bundle(name, live.version))
-                self._put_in_slot(deployment, live.version, bundle)
+                swap = self._put_in_slot(deployment, live.version, bundle)
             except EdgeqError as error:
                 last_error = error.message
                 logger.error("not restored", extra=_fields(live, reason=error.message))
@@ -161,13 +179,32 @@ class Publisher:
                     break
                 self._record_rollback(registry.rollback(name, error.message), error.message)
             else:
-                self._took_over(deployment, bundle.manifest)
+                self._took_over(deployment, bundle, swap)
                 logger.info("restored", extra=_fields(live))
                 return
         raise SwapError(
             f"model {name!r} has no version that can be served: {last_error or 'none committed'}",
             hint=f"Drop {name}.tflite again.",
         )
+
+    def leave(self, name: str, reason: str) -> None:
+        """Let `restore` begin with the version before, for the live one is not to be loaded."""
+        registry = self._context.registry
+        if registry.previous(name) is not None:
+            self._record_rollback(registry.rollback(name, reason), reason)
+
+    def reload(self, deployment: Deployment) -> None:
+        """Load the live version once more beside itself, and switch.
+
+        Raises:
+            EdgeqError: it could not be loaded; what serves goes on.
+        """
+        live = self._context.registry.live(deployment.name)
+        if live is not None:
+            bundle = Bundle.open(self._context.paths.bundle(deployment.name, live.version))
+            swap = self._put_in_slot(deployment, live.version, bundle)
+            self._name_engine(deployment, swap.now)
+            logger.info("reloaded", extra={**_fields(live), "seconds": swap.seconds})
 
     def rollback(self, deployment: Deployment, reason: str, to: int | None = None) -> Version:
         """Publish the previous version (or `to`) and mark the live one rolled back.
@@ -179,10 +216,10 @@ class Publisher:
         registry, name = self._context.registry, deployment.name
         target = registry.rollback_target(name, to)
         bundle = Bundle.open(self._context.paths.bundle(name, target.version))
-        self._put_in_slot(deployment, target.version, bundle)
+        swap = self._put_in_slot(deployment, target.version, bundle)
         registry.rollback(name, reason, to=target.version)
-        self._took_over(deployment, bundle.manifest)
         self._record_rollback(target, reason)
+        self._took_over(deployment, bundle, swap)
         return target
 
     def _record_rollback(self, target: Version, reason: str) -> None:
@@ -218,23 +255,47 @@ class Publisher:
 
     # ---- parts
 
-    def _put_in_slot(self, deployment: Deployment, version: int, bundle: Bundle) -> float:
+    def _put_in_slot(self, deployment: Deployment, version: int, bundle: Bundle) -> Swap:
         golden = Golden.from_npz(bundle.read("golden.npz"))
-        threads = self._context.config.swap.threads
-        load = functools.partial(load_engine, bundle, threads)
-        return deployment.slot.publish(str(version), load, golden, policy=deployment.sidecar.policy)
+        load = functools.partial(load_engine, bundle, self._context.config.swap.threads)
+        before, choice = deployment.slot.live, self._choose_policy(deployment, bundle)
+        seconds = deployment.slot.publish(str(version), load, golden, policy=choice.policy)
+        now = deployment.slot.live
+        assert now is not None
+        return Swap(seconds, choice, before, now)
 
-    def _took_over(self, deployment: Deployment, manifest: Manifest) -> None:
-        live = deployment.slot.live
-        assert live is not None
-        deployment.method = manifest.method
-        deployment.model_sha256 = manifest.model_sha256
-        self._name_engine(deployment, live)
-        deployment.monitor = self._monitor(deployment, live.version)
+    def _choose_policy(self, deployment: Deployment, bundle: Bundle) -> Choice:
+        """Choose by what a person says, else by whether the new engines fit beside the old ones."""
+        options = self._context.config.swap
+        policy = deployment.sidecar.policy or options.policy
+        if deployment.slot.live is None:
+            return Choice("load-then-drop", "nothing serves")
+        if policy != "auto":
+            return Choice(policy, "as configured")
+        needed = options.instances * bundle_bytes(bundle)
+        return choose_policy(needed, available_memory(self._context.root))
+
+    def _took_over(self, deployment: Deployment, bundle: Bundle, swap: Swap) -> None:
+        deployment.method = bundle.manifest.method
+        deployment.model_sha256 = bundle.manifest.model_sha256
+        self._name_engine(deployment, swap.now)
+        self._fit_samples(deployment, swap)
+        deployment.monitor = self._monitor(bundle)
         deployment.drift = None
 
-    def _monitor(self, deployment: Deployment, version: str) -> DriftMonitor | None:
-        bundle = Bundle.open(self._context.paths.bundle(deployment.name, int(version)))
+    def _fit_samples(self, deployment: Deployment, swap: Swap) -> None:
+        """Keep the samples apart by the inputs they are of, and say what that changed."""
+        name, version = deployment.name, int(swap.now.version)
+        try:
+            done = keep_samples_that_fit(self._context, deployment, swap.now)
+        except OSError as error:
+            done = f"samples of other inputs could not be set aside: {error}"
+        if said := "; ".join(part for part in (swap.interface_change, done) if part):
+            self._context.registry.record(name, "interface", said, version=version)
+            fields = {"model": name, "version": version, "reason": said}
+            logger.warning("interface changed", extra=fields)
+
+    def _monitor(self, bundle: Bundle) -> DriftMonitor | None:
         options = self._context.config.drift.drift_options
         if options.policy == "off" or not bundle.has("drift.npz"):
             return None
@@ -249,45 +310,6 @@ class Publisher:
                 registry.remove_version(name, old.version)
                 files.remove_tree(self._context.paths.bundle(name, old.version))
                 self._context.metrics.forget_version(name, str(old.version))
-
-
-def load_engine(bundle: Bundle, threads: int) -> Engine:
-    """Load what a bundle holds.
-
-    A GPU that is not usable any more (a driver update, say) must not silence the box: the same
-    INT8 model then runs on the CPU, with the same answers.
-
-    Raises:
-        EngineError: this box cannot run it.
-    """
-    if bundle.manifest.engine == "float":
-        return load_float(bundle.read("float.tflite"), threads=threads)
-    content, wanted = bundle.read("int8.tflite"), bundle.manifest.backend
-    try:
-        backend = choose_backend(wanted)
-    except EngineError as error:
-        if wanted == CPU.name:
-            raise
-        fields = {"model": bundle.manifest.name, "backend": wanted, "reason": error.message}
-        logger.warning("serving on the CPU", extra=fields)
-        return load_cpu(content, threads)
-    return backend.load(content, threads, bundle.read_if_there)
-
-
-def make_golden(engine: Engine) -> Golden:
-    """Return answers of a model for which no sample exists yet, on seeded random inputs."""
-    draw = np.random.default_rng(0)
-    inputs = tuple(
-        {spec.name: _random(spec, draw) for spec in engine.inputs} for _ in range(GOLDEN_RUNS)
-    )
-    return Golden(inputs, tuple(engine.infer(given) for given in inputs))
-
-
-def _random(spec: TensorSpec, draw: np.random.Generator) -> npt.NDArray[Any]:
-    shape = [max(1, extent) for extent in spec.shape]
-    if spec.dtype.kind == "f":
-        return draw.random(shape).astype(spec.dtype)
-    return draw.integers(0, 2, shape).astype(spec.dtype)
 
 
 def _fields(version: Version, reason: str = "") -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -40,6 +41,7 @@ def _model(context: Context, deployment: Deployment) -> dict[str, Any]:
         "progress": deployment.progress,
         "previous": str(previous.version) if previous else None,
         "pinned": registry.is_pinned(deployment.name),
+        "probation": _probation(deployment),
         "drift": _drift(deployment),
         "samples": _samples(context, deployment),
         "latency": _latency(context.metrics, deployment),
@@ -53,6 +55,24 @@ def _samples(context: Context, deployment: Deployment) -> dict[str, Any]:
         "bytes": deployment.store.bytes,
         "minimum": options.minimum,
         "maximum": options.maximum,
+    }
+
+
+def _probation(deployment: Deployment) -> dict[str, Any] | None:
+    """What is known of the watched version, and of the one before it."""
+    probation = deployment.probation
+    if probation is None:
+        return None
+    version, shadow = probation.version, probation.shadow
+    return {
+        "version": str(version.version),
+        "before": str(probation.before.version),
+        "ends_in_s": round(max(0.0, probation.ends - time.monotonic()), 1),
+        "is_same_model": probation.is_same_model,
+        "health": asdict(deployment.slot.health),
+        "latency": asdict(deployment.latencies.of(version.version, version.engine)),
+        "latency_before": asdict(probation.latency_before),
+        "shadow": asdict(shadow.report) if shadow else None,
     }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from wsgiref.simple_server import WSGIServer
 
 import prometheus_client
 from prometheus_client import (
@@ -18,8 +17,6 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
-
-from edgeq.errors import EdgeqError
 
 # An edge model answers in 0.1 to 50 ms; Prometheus' own defaults would put that in two buckets.
 LATENCY_BUCKETS = (
@@ -41,6 +38,7 @@ class Metrics:
     def __init__(self, version: str, runtime: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double every counter's series
         self.registry = CollectorRegistry()
+        self._app = prometheus_client.make_wsgi_app(self.registry)
         self._declare_requests()
         self._declare_lifecycle()
         self._declare_data()
@@ -90,6 +88,11 @@ class Metrics:
         self.swap_duration = self._histogram(
             "swap_duration_seconds", "Load, warm-up, golden check, switch and drain of a swap.",
             SWAP_BUCKETS, "model")  # fmt: skip
+        self.shadow_disagreement = self._gauge(
+            "shadow_disagreement_ratio",
+            "How far the new version's answers were from the previous one's, worst output.",
+            "model",
+        )
         self.build_duration = self._histogram(
             "build_duration_seconds", "Time of each stage of a build.",
             BUILD_BUCKETS, "model", "stage")  # fmt: skip
@@ -189,6 +192,16 @@ class Metrics:
             "p99_ms": _quantile_ms(0.99, bounds, counts),
         }
 
+    def scrape(
+        self, path: str, query: str, accept: str, accept_encoding: str
+    ) -> tuple[dict[str, str], bytes]:
+        """Return headers and body for a scraper, in the format and encoding that it asks for."""
+        headers: dict[str, str] = {}
+        asked = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": query,
+                 "HTTP_ACCEPT": accept, "HTTP_ACCEPT_ENCODING": accept_encoding}  # fmt: skip
+        body = self._app(asked, lambda _, given: headers.update(given))
+        return headers, b"".join(body)
+
     def page(self) -> bytes:
         """Return the text exposition, as a scrape would see it."""
         return prometheus_client.generate_latest(self.registry)
@@ -206,30 +219,3 @@ def _quantile_ms(quantile: float, bounds: list[float], counts: list[float]) -> f
     before = counts[place - 1] if place else 0.0
     share = (rank - before) / max(counts[place] - before, 1.0)
     return round((low + (bounds[place] - low) * share) * 1e3, 4)
-
-
-class MetricsServer:
-    """`/metrics` on a port of its own, so that a busy data plane cannot starve the scrape.
-
-    Raises:
-        EdgeqError: the port cannot be bound.
-    """
-
-    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
-        try:
-            server, self._thread = prometheus_client.start_http_server(
-                port, addr=host, registry=metrics.registry
-            )
-        except OSError as error:
-            raise EdgeqError(
-                f"cannot listen on {host}:{port} for metrics: {error.strerror}",
-                hint="Free the port or set server.metrics_port.",
-            ) from error
-        self._server: WSGIServer = server
-        self.port = int(server.server_port)
-
-    def close(self) -> None:
-        """Stop answering and free the port."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

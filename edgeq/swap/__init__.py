@@ -6,18 +6,33 @@ lacks: a new engine must reproduce its golden outputs before it serves, and is w
 
 from edgeq.swap.options import Policy, SwapOptions
 from edgeq.swap.pool import LiveInfo
-from edgeq.swap.probation import Health, ProbationOptions, probation_verdict
+from edgeq.swap.probation import (
+    Health,
+    Latency,
+    LatencyRecord,
+    ProbationOptions,
+    latency_verdict,
+    probation_verdict,
+)
 from edgeq.swap.requests import Inference, InferRecord
+from edgeq.swap.shadow import Shadow, ShadowOptions, ShadowReport, shadow_verdict
 from edgeq.swap.slot import Slot
 
 __all__ = [
     "Health",
     "InferRecord",
     "Inference",
+    "Latency",
+    "LatencyRecord",
     "LiveInfo",
     "Policy",
     "ProbationOptions",
+    "Shadow",
+    "ShadowOptions",
+    "ShadowReport",
     "Slot",
     "SwapOptions",
+    "latency_verdict",
     "probation_verdict",
+    "shadow_verdict",
 ]

@@ -55,7 +55,7 @@ def engine_bytes(content: bytes) -> int:
 
 def arena_bytes(model: Model) -> int:
     """Return the largest sum of activations that are alive at one op; a free extent counts as 1."""
-    born = {index: 0 for index in model.inputs}
+    born = dict.fromkeys(model.inputs, 0)
     dies: dict[int, int] = {}
     steps = len(model.operators)
     for step, operator in enumerate(model.operators):

@@ -73,14 +73,19 @@ def test_every_option_of_a_stage_comes_from_its_section():
     values = {
         "samples": {"minimum": 5, "maximum": 99, "max_bytes": 5},
         "swap": {"policy": "drop-then-load", "instances": 2, "queue_size": 3, "warmup_runs": 0,
-                 "drain_timeout_s": 9.0, "probation": {"window_s": 7.0, "max_error_ratio": 0.5}},
+                 "drain_timeout_s": 9.0, "probation": {"window_s": 7.0, "max_error_ratio": 0.5,
+                                                        "max_latency_ratio": 3.0}},
         "drift": {"policy": "off", "window": 3, "psi": 0.5, "interval_s": 1.0,
                   "minimum_interval_s": 2.0},
         "security": {"max_model_bytes": 77},
     }  # fmt: skip
     config = Config.model_validate(values)
     assert config.samples.store_options == StoreOptions(99, 5)
-    assert config.swap.options == SwapOptions("drop-then-load", 2, 3, 0, 9.0)
-    assert config.swap.probation.options == ProbationOptions(7.0, 0.5)
+    assert config.swap.options == SwapOptions(
+        policy="drop-then-load", instances=2, queue_size=3, warmup_runs=0, drain_timeout_s=9.0
+    )
+    assert config.swap.probation.options == ProbationOptions(
+        window_s=7.0, max_error_ratio=0.5, max_latency_ratio=3.0
+    )
     assert config.drift.drift_options == DriftOptions("off", 3, 0.5, 1.0, 2.0)
     assert config.security.admit_options.max_model_bytes == 77

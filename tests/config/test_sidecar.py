@@ -29,6 +29,8 @@ gate: {{agreement: 0.9, cosine: 1, sqnr_db: -3}}
 method: max
 sha256: {digest}
 policy: drop-then-load
+interface: replace
+probation: {{max_latency_ratio: 4, max_disagreement_ratio: 0.2}}
 """,
     )
     assert sidecar.preprocessing.size == (96, 64)
@@ -40,6 +42,9 @@ policy: drop-then-load
         "max",
         "drop-then-load",
     )
+    assert sidecar.interface == "replace"
+    assert sidecar.probation.max_latency_ratio == 4.0
+    assert sidecar.probation.max_disagreement_ratio == 0.2
     assert sidecar.sha256 == digest.lower()
     assert sidecar.preprocessing.options == Preprocessing(
         (96, 64), "area", "center", "bgr", (1.0, 2.0, 3.0), (255.0,), 0.5, "nchw"

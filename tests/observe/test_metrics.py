@@ -34,6 +34,7 @@ DECLARED = {  # name -> type and labels, as dashboards and alerts rely on them
     "edgeq_swap_duration_seconds": ("histogram", "model"),
     "edgeq_build_duration_seconds": ("histogram", "model stage"),
     "edgeq_builds_total": ("counter", "model outcome"),
+    "edgeq_shadow_disagreement_ratio": ("gauge", "model"),
     "edgeq_verify_agreement_ratio": ("gauge", "model"),
     "edgeq_verify_sqnr_decibels": ("gauge", "model"),
     "edgeq_drops_total": ("counter", "outcome"),
@@ -70,6 +71,7 @@ def used(metrics: Metrics) -> Metrics:
     metrics.swap_duration.labels("face").observe(0.2)
     metrics.build_duration.labels("face", "calibrate").observe(1.5)
     metrics.verify_agreement.labels("face").set(0.99)
+    metrics.shadow_disagreement.labels("face").set(0.01)
     metrics.verify_sqnr.labels("face").set(31.5)
     for gauge in (metrics.drift_psi, metrics.drift_js, metrics.drift_wasserstein,
                   metrics.drift_ks, metrics.scale_drift):  # fmt: skip
