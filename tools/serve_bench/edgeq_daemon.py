@@ -86,17 +86,20 @@ def start_edgeq(
     root: Path,
     *,
     extra: str = "",
+    server: str = "",
     run: Sequence[str] = RUN,
     environ: Mapping[str, str] | None = None,
 ) -> EdgeqDaemon:
-    """Start a daemon; `extra` is YAML of further sections, `run` what Python is given.
+    """Start a daemon; `run` is what Python is given.
+
+    `extra` is YAML of further sections, `server` of further keys of that one, after a comma.
 
     Raises:
         ServerError: it does not answer.
     """
     (root / "models").mkdir(parents=True, exist_ok=True)
     http, grpc, metrics = free_ports(3)
-    text = CONFIG.format(root=root, http=http, grpc=grpc, metrics=metrics)
+    text = CONFIG.format(root=root, http=http, grpc=grpc, metrics=metrics, server=server)
     config = root / "edgeq.yaml"
     config.write_text(text + extra)
     path = {"PYTHONPATH": str(REPOSITORY)}

@@ -1,4 +1,4 @@
-"""The model that MLServer serves: a copy of what came, or LiteRT; with a slow load for swaps."""
+"""The model that MLServer serves: a copy of what came, or LiteRT; slowed for swaps."""
 
 from __future__ import annotations
 
@@ -11,20 +11,29 @@ from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
 
 
 class Runtime(MLModel):  # type: ignore[misc]
-    """`parameters.extra`: `model` (a .tflite file), `load_s`, `fails` (load raises)."""
+    """`parameters.extra`: `model` (a .tflite file), `load_s`, `infer_s`, `fails` (load raises)."""
 
     async def load(self) -> bool:
         extra: dict[str, Any] = self.settings.parameters.extra or {}
-        self._output_name = extra["output"]
+        self._output_name, self._infer_s = extra["output"], extra.get("infer_s", 0.0)
         # Asleep, not busy: the loop goes on serving, which is the kindest that a load can be.
         await asyncio.sleep(extra.get("load_s", 0.0))
         if extra.get("fails"):
             raise RuntimeError("this version does not load")
         self._run = make_run(extra["model"]) if extra.get("model") else None
+        self._is_loaded = True
+        return True
+
+    async def unload(self) -> bool:
+        self._is_loaded, self._run = False, None  # frees what it holds, as runtimes do
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         given = payload.inputs[0]
+        if self._infer_s:
+            await asyncio.sleep(self._infer_s)
+            if not self._is_loaded:
+                raise RuntimeError("the model was unloaded while this request was inside")
         if self._run is None:  # the values as they came: nothing is converted that need not be
             output = ResponseOutput(name=self._output_name, shape=given.shape,
                                     datatype=given.datatype, data=given.data)  # fmt: skip
