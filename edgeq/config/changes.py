@@ -19,6 +19,8 @@ NEEDS_RESTART = (
     "samples.max_bytes",
     "swap.instances",
     "swap.queue_size",
+    "swap.max_batch",
+    "swap.max_delay_us",
     "swap.warmup_runs",
     "swap.drain_timeout_s",
     "drift.policy",

@@ -144,6 +144,13 @@ class Swap(Section):
     )
     threads: Count = Field(default=1, description="CPU threads of each engine")
     queue_size: Count = Field(default=64, description="requests that may wait; beyond: 503")
+    max_batch: Count = Field(
+        default=1,
+        description="requests that may run together, where that is quicker; 1: each alone",
+    )
+    max_delay_us: Annotated[int, Strict(), Field(ge=0, le=1_000_000)] = Field(
+        default=0, description="how long the first of a batch waits for others, microseconds"
+    )
     warmup_runs: Annotated[int, Strict(), Field(ge=0)] = Field(
         default=3, description="inferences of a new engine before it serves"
     )
@@ -159,6 +166,8 @@ class Swap(Section):
             policy="load-then-drop" if self.policy == "auto" else self.policy,
             instances=self.instances,
             queue_size=self.queue_size,
+            max_batch=self.max_batch,
+            max_delay_us=self.max_delay_us,
             warmup_runs=self.warmup_runs,
             drain_timeout_s=self.drain_timeout_s,
         )

@@ -72,9 +72,10 @@ def test_the_defaults_are_the_stages_own():
 def test_every_option_of_a_stage_comes_from_its_section():
     values = {
         "samples": {"minimum": 5, "maximum": 99, "max_bytes": 5},
-        "swap": {"policy": "drop-then-load", "instances": 2, "queue_size": 3, "warmup_runs": 0,
-                 "drain_timeout_s": 9.0, "probation": {"window_s": 7.0, "max_error_ratio": 0.5,
-                                                        "max_latency_ratio": 3.0}},
+        "swap": {"policy": "drop-then-load", "instances": 2, "queue_size": 3, "max_batch": 4,
+                 "max_delay_us": 5, "warmup_runs": 0, "drain_timeout_s": 9.0,
+                 "probation": {"window_s": 7.0, "max_error_ratio": 0.5,
+                               "max_latency_ratio": 3.0}},
         "drift": {"policy": "off", "window": 3, "psi": 0.5, "interval_s": 1.0,
                   "minimum_interval_s": 2.0},
         "security": {"max_model_bytes": 77},
@@ -82,7 +83,13 @@ def test_every_option_of_a_stage_comes_from_its_section():
     config = Config.model_validate(values)
     assert config.samples.store_options == StoreOptions(99, 5)
     assert config.swap.options == SwapOptions(
-        policy="drop-then-load", instances=2, queue_size=3, warmup_runs=0, drain_timeout_s=9.0
+        policy="drop-then-load",
+        instances=2,
+        queue_size=3,
+        max_batch=4,
+        max_delay_us=5,
+        warmup_runs=0,
+        drain_timeout_s=9.0,
     )
     assert config.swap.probation.options == ProbationOptions(
         window_s=7.0, max_error_ratio=0.5, max_latency_ratio=3.0

@@ -15,9 +15,10 @@ from edgeq.bundle import Golden
 from edgeq.engines.cpu import CpuEngine
 from edgeq.errors import EngineError, InvalidRequestError
 from edgeq.swap import Inference, Slot
-from edgeq.swap.batching import Together, infer_together
+from edgeq.swap.batching import Together, infer_together, load_together
 from edgeq.tflite.runtime import TensorSpec
 from tests import tiny
+from tests.calibrate.batchable import batchable_model
 from tests.swap.bench import WAIT_S, Bench, answer, golden, in_background, wait_until
 from tests.swap.fakes import INPUTS, BatchableFake, FakeEngine
 
@@ -219,14 +220,22 @@ def test_requests_that_may_run_together_meet_on_workers(bench: Bench) -> None:
     assert not slot.submit(value(1)).done()
 
 
+def test_a_real_model_that_cannot_change_its_extents_says_so() -> None:
+    engine = CpuEngine(tiny.tiny_model().to_bytes(), "float", threads=1)
+    inputs = tiny.tiny_inputs()
+    with pytest.raises(EngineError, match="the runtime refuses the model"):
+        load_together(engine, Golden((inputs,), (engine.infer(inputs),)), SIZE)
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_real_model_answers_alike_alone_and_in_a_batch(count: int) -> None:
     inputs = [tiny.tiny_inputs(seed) for seed in range(count)]
-    engine = CpuEngine(tiny.tiny_model(0).to_bytes(), "float", threads=1)
+    engine = CpuEngine(batchable_model().to_bytes(), "float", threads=1)
     together = Together(engine.batched(3), size=3, least=2)
     for one, outcome in zip(inputs, infer_together(engine, together, inputs), strict=True):
         assert isinstance(outcome, dict)
-        np.testing.assert_allclose(outcome["scores"], engine.infer(one)["scores"], rtol=1e-5)
+        for name, wanted in engine.infer(one).items():
+            np.testing.assert_allclose(outcome[name], wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_a_swap_takes_the_twins_with_it(bench: Bench) -> None:

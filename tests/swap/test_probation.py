@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeq.swap import Health, ProbationOptions, probation_verdict
+from edgeq.swap import (
+    Health,
+    Latency,
+    LatencyRecord,
+    ProbationOptions,
+    latency_verdict,
+    probation_verdict,
+)
+from edgeq.swap.probation import RECORDED
 
 COUNT = st.integers(0, 10_000)
 
@@ -52,3 +60,46 @@ def test_more_failures_never_save_a_version(
 @given(requests=COUNT, ratio=st.floats(0, 1))
 def test_a_version_without_failures_always_stays(requests: int, ratio: float) -> None:
     assert probation_verdict(Health(requests), ProbationOptions(max_error_ratio=ratio)) == ""
+
+
+def test_a_version_that_takes_much_longer_than_the_one_before_is_the_reason() -> None:
+    verdict = latency_verdict(Latency(60, 0.004), Latency(80, 0.002), ProbationOptions())
+    assert verdict == (
+        "the median inference took 4 ms over 60 requests, 2 ms before over 80: "
+        "2.00 times as long; probation allows 1.5"
+    )
+
+
+@pytest.mark.parametrize(
+    ("new", "before"),
+    [
+        (Latency(60, 0.003), Latency(80, 0.002)),  # within the ratio
+        (Latency(60, 0.0005), Latency(80, 0.0001)),  # 5 times as long, and no half millisecond
+        (Latency(49, 0.4), Latency(80, 0.002)),  # too few
+        (Latency(60, 0.4), Latency(49, 0.002)),
+        (Latency(60, 0.4), Latency()),
+    ],
+)
+def test_a_version_may_be_a_little_slower_or_not_measured(new: Latency, before: Latency) -> None:
+    assert latency_verdict(new, before, ProbationOptions()) == ""
+
+
+def test_the_median_is_of_the_latest_requests() -> None:
+    record = LatencyRecord()
+    assert record.latency == Latency()
+    for _ in range(RECORDED):
+        record.add(1.0)
+    record.add(9.0)
+    assert record.latency == Latency(RECORDED, 1.0)
+    for _ in range(RECORDED):
+        record.add(2.0)
+    assert record.latency == Latency(RECORDED, 2.0)
+
+
+@given(st.lists(st.floats(1e-6, 1.0), min_size=50, max_size=80), st.floats(1.0, 10.0))
+def test_a_version_as_quick_as_the_one_before_stays(seconds: list[float], ratio: float) -> None:
+    record = LatencyRecord()
+    for each in seconds:
+        record.add(each)
+    options = ProbationOptions(max_latency_ratio=ratio)
+    assert latency_verdict(record.latency, record.latency, options) == ""
