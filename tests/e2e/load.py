@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -42,7 +43,7 @@ def unix(path: Path) -> Connect:
 
 
 class Load:
-    """Threads that infer until `stop`; nothing is tried twice, so that every failure shows.
+    """Threads that infer until `stop`; nothing is tried twice, and a failure ends its thread.
 
     Args:
         keep_alive: one client each, on one connection for all its requests.
@@ -64,7 +65,6 @@ class Load:
         self._ended = threading.Event()
         self.failures: list[str] = []
         self.seconds: list[float] = []  # of each request that was answered
-        self.connections = 0
         self._threads = [
             threading.Thread(target=self._run, args=(connect, is_kept))
             for is_kept, connects in ((True, keep_alive), (False, new))
@@ -74,23 +74,27 @@ class Load:
             thread.start()
 
     def _run(self, connect: Connect, is_kept: bool) -> None:
-        connection: http.client.HTTPConnection | None = None
+        try:
+            while not self._ended.is_set():
+                connection = connect()
+                with contextlib.closing(connection):
+                    self._ask(connection, is_kept)
+        except (OSError, http.client.HTTPException) as error:
+            kind = "kept" if is_kept else "new"
+            self.failures.append(f"{kind} {connect()}: {type(error).__name__}: {error}")
+
+    def _ask(self, connection: http.client.HTTPConnection, is_kept: bool) -> None:
+        started = time.monotonic()
+        connection.connect()
+        end = connection.sock
         while not self._ended.is_set():
+            self._infer(connection)
+            self.seconds.append(time.monotonic() - started)
+            if not is_kept:
+                return
+            if connection.sock is not end:
+                raise ConnectionError("the connection was not kept open")
             started = time.monotonic()
-            try:
-                if connection is None or connection.sock is None:
-                    connection = connect()
-                    connection.connect()
-                    self.connections += 1
-                self._infer(connection)
-                self.seconds.append(time.monotonic() - started)
-                if is_kept:
-                    continue
-            except (OSError, http.client.HTTPException) as error:
-                self.failures.append(f"{type(error).__name__}: {error}")
-            connection.close()
-        if connection is not None:
-            connection.close()
 
     def _infer(self, connection: http.client.HTTPConnection) -> None:
         connection.request("POST", self._path, self._body)
@@ -103,7 +107,8 @@ class Load:
         """Wait until so many more requests were answered."""
         until, mark = time.monotonic() + within_s, len(self.seconds)
         while len(self.seconds) < mark + more:
-            assert time.monotonic() < until, f"{self.failures}"
+            assert self.failures == []
+            assert time.monotonic() < until
             time.sleep(0.005)
 
     def stop(self) -> None:

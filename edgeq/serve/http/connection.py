@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
     what it is waited for: the owner then calls `expire`.
     """
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, *, is_adopted: bool = False) -> None:
         self.deadline = NEVER
         self._owner = owner
         self._limits = owner.limits
@@ -74,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._is_adopted = is_adopted  # after requests that another process answered
         self._is_busy = False  # with a request that is not answered yet
         self._is_receiving = False  # a request has begun and not ended
         self._is_in_head = False
@@ -96,7 +97,8 @@ class Connection(asyncio.Protocol):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.is_plain = transport.get_extra_info("ssl_object") is None
         self._peer = Peer.of(transport)
-        self._wait(self._limits.header_timeout_s)
+        limits = self._limits
+        self._wait(limits.idle_timeout_s if self._is_adopted else limits.header_timeout_s)
         if refusal := self._owner.admit(self):
             self._refuse(refusal)
 
@@ -354,12 +356,16 @@ class Connection(asyncio.Protocol):
         """Hang up between two requests."""
         self._close()
 
+    def is_flushed(self) -> bool:
+        """True once the kernel has all answers; if not, the owner hears of it when it has."""
+        self._transport.set_write_buffer_limits(0)
+        return self._transport.get_write_buffer_size() == 0
+
     def park(self) -> socket.socket:
         """Let go of an idle connection without ending it, and return its socket.
 
         What the client sends meanwhile stays in the kernel's buffer, for whoever goes on reading.
         """
-        self._transport.pause_reading()
         kept: socket.socket = self._transport.get_extra_info("socket").dup()
         self._is_deaf = True
         self._transport.abort()

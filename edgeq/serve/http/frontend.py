@@ -17,6 +17,7 @@ from edgeq.serve.http.messages import Answer, Request
 from edgeq.serve.limits import Limits
 from edgeq.serve.listening import Listener
 
+TURNS = 4  # of the loop, within which asyncio makes a connection of what it has accepted
 SWEEP_S = 0.5  # how much later than its deadline a connection may end
 
 
@@ -65,7 +66,7 @@ class HttpFrontend:
         self._sweep()
         for kept in self._adopted:
             with contextlib.suppress(OSError):  # its client has gone meanwhile
-                await self.loop.connect_accepted_socket(lambda: Connection(self), kept)
+                await self.loop.connect_accepted_socket(self._go_on, kept)
         for listener in self._listeners:
             is_tcp = listener.socket.family != socket.AF_UNIX
             server = await self.loop.create_server(
@@ -76,6 +77,9 @@ class HttpFrontend:
             )
             self._servers.append(server)
 
+    def _go_on(self) -> Connection:
+        return Connection(self, is_adopted=True)
+
     async def stop(self, grace_s: float, *, park: bool = False) -> None:
         """Accept no more, let what is inside finish, and hang up.
 
@@ -83,8 +87,7 @@ class HttpFrontend:
         between two requests are kept open in `parked` instead.
         """
         self._is_stopping, self._is_parking = True, park
-        for server in self._servers:
-            server.close()
+        await self._stop_accepting()
         for connection in list(self._connections):
             self.idle(connection)
         await self._until_gone(grace_s)
@@ -95,6 +98,16 @@ class HttpFrontend:
             connection.abort()  # a client that does not even read its answer
         self._timer.cancel()
         await asyncio.sleep(0)
+
+    async def _stop_accepting(self) -> None:
+        """Leave clients in the backlog; asyncio resets what it accepted just before a close."""
+        for server in self._servers:
+            for listener in server.sockets:
+                self.loop.remove_reader(listener.fileno())
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        for server in self._servers:
+            server.close()
 
     async def _until_gone(self, seconds: float) -> None:
         until = self.loop.time() + seconds
@@ -119,6 +132,7 @@ class HttpFrontend:
     def admit(self, connection: Connection) -> EdgeqError | None:
         """Count a new connection; returns why it cannot stay, or None."""
         self._connections.add(connection)
+        self.idle(connection)  # accepted just before a stop
         limit = self.limits.max_connections
         if len(self._connections) <= limit:
             return None
@@ -152,13 +166,18 @@ class HttpFrontend:
         return self._is_stopping and not self._can_park(connection)
 
     def idle(self, connection: Connection) -> None:
-        """Close or park a connection that stands between two requests, once all are to go."""
-        if not self._is_stopping or not connection.is_idle:
+        """Hear of a connection between two requests: once all are to go, it is next."""
+        if self._is_stopping:
+            # Not at once: the parser may still hold the beginning of the next request.
+            self.loop.call_soon(self._let_go, connection)
+
+    def _let_go(self, connection: Connection) -> None:
+        if not connection.is_idle:
             return
-        if self._can_park(connection):
-            self.parked.append(connection.park())
-        else:
+        if not self._can_park(connection):
             connection.close_idle()
+        elif connection.is_flushed():
+            self.parked.append(connection.park())
 
     def _can_park(self, connection: Connection) -> bool:
         return self._is_parking and connection.is_plain
