@@ -1,0 +1,1 @@
+"""The Open Inference Protocol over gRPC: a skin over `serve.calls`."""

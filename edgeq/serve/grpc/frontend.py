@@ -1,0 +1,117 @@
+"""Calls, rights and an address -> the gRPC side of the server: its port, its bounds, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from edgeq.errors import EdgeqError
+from edgeq.serve.grpc.credentials import ServerCertificates
+from edgeq.serve.grpc.gate import Gate
+from edgeq.serve.grpc.service import GrpcParts, Service
+from edgeq.serve.limits import Limits
+from edgeq.serve.listening import TcpAddress
+from edgeq.tls import TlsOptions
+
+LAST_ANSWERS_S = 1.0  # for the refusals of what the grace was too short for
+LARGEST_OUTPUT_BYTES = 1 << 30  # what goes out is the model's size, not the client's choice
+
+
+@dataclass(frozen=True)
+class GrpcOptions:
+    """Where to listen, and the bounds of the wire; port 0 takes any free one."""
+
+    host: str
+    port: int
+    limits: Limits = field(default_factory=Limits)
+    tls: TlsOptions | None = None
+
+
+class GrpcFrontend:
+    """A part of the `Server`; all but the constructor is called on its event loop."""
+
+    def __init__(self, parts: GrpcParts, options: GrpcOptions) -> None:
+        self._options = options
+        tls = options.tls
+        self._certificates = None if tls is None else ServerCertificates(tls)
+        asks = tls is not None and tls.client_ca_file is not None
+        self._gate = Gate(parts.rights, options.limits, asks_certificates=asks)
+        self._service = Service(parts, self._gate)
+        self._server: Any = None
+        self.port = 0  # once it has started
+
+    async def start(self) -> None:
+        """Take calls from now on.
+
+        Raises:
+            EdgeqError: the port is in use or not allowed, or the host is no address of this box.
+        """
+        self._server = grpc.aio.server(
+            handlers=[self._service.handler()], options=_arguments(self._options.limits)
+        )
+        self.port = self._bind()
+        await self._server.start()
+
+    def _bind(self) -> int:
+        address = TcpAddress("grpc", self._options.host, self._options.port)
+        target = _numeric(address)
+        try:
+            if self._certificates is None:
+                return int(self._server.add_insecure_port(target))
+            return int(self._server.add_secure_port(target, self._certificates.credentials()))
+        except RuntimeError as error:
+            address.bind().close()  # gRPC does not say why; this does
+            raise EdgeqError(
+                f"cannot listen on {address}: {error}",
+                hint="Set server.grpc_port to another port, or to null for no gRPC.",
+            ) from error
+
+    async def stop(self, grace_s: float, *, park: bool = False) -> None:
+        """Take no more calls, let those inside finish within the grace, and hang up.
+
+        Clients are told to go (GOAWAY), and streams take no further requests. Past the grace, calls
+        are answered UNAVAILABLE. gRPC keeps its connections to itself: there is nothing to park.
+        """
+        self._gate.is_stopping = True
+        self._service.streams.stop()
+        ending = asyncio.ensure_future(self._server.stop(grace_s + LAST_ANSWERS_S))
+        await asyncio.wait([ending], timeout=grace_s)
+        self._gate.cancel_all()
+        await ending
+
+
+def _numeric(address: TcpAddress) -> str:
+    """Resolve as the HTTP side does, and write it as gRPC wants it."""
+    try:
+        found = socket.getaddrinfo(address.host, None, address.family, socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        address.bind().close()  # says what is wrong with it
+        raise
+    host = found[0][4][0]
+    return f"[{host}]:{address.port}" if ":" in str(host) else f"{host}:{address.port}"
+
+
+def _arguments(limits: Limits) -> list[tuple[str, int]]:
+    idle_ms = round(1000 * limits.idle_timeout_s)
+    return [
+        ("grpc.so_reuseport", 0),  # else a second daemon would take half of the connections
+        ("grpc.max_receive_message_length", limits.max_body_bytes),
+        ("grpc.max_send_message_length", LARGEST_OUTPUT_BYTES),
+        ("grpc.max_metadata_size", limits.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", limits.max_header_bytes),
+        ("grpc.max_concurrent_streams", limits.max_connections),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.server_handshake_timeout_ms", round(1000 * limits.header_timeout_s)),
+        ("grpc.max_connection_idle_ms", idle_ms),
+        # A client that vanished without a word is found by a ping; one that pings more often than
+        # every 10 s is sent away.
+        ("grpc.keepalive_time_ms", idle_ms),
+        ("grpc.keepalive_timeout_ms", round(1000 * limits.write_timeout_s)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 2),
+    ]

@@ -1,0 +1,130 @@
+"""A call at the door -> its message, once it may come in: rights, how many at once, how slowly."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+
+from edgeq.errors import DeadlineError, TimedOutError, UnavailableError
+from edgeq.serve.grpc.peers import Context, authorization_of, peer_of
+from edgeq.serve.grpc.status import refusal_of
+from edgeq.serve.limits import Limits
+from edgeq.serve.rights import Call, Rights
+
+
+class Gate:
+    """Lets calls in and knows those inside; used on the event loop only.
+
+    gRPC's own bound of calls at once would answer RESOURCE_EXHAUSTED, health checks too, and does
+    not know how many bytes they hold.
+
+    Args:
+        rights: who may do what.
+        limits: of calls at once (`max_connections`), their bytes, and the time to send a message.
+        asks_certificates: clients may have shown a certificate.
+    """
+
+    def __init__(self, rights: Rights, limits: Limits, *, asks_certificates: bool = False) -> None:
+        self._rights = rights
+        self._limits = limits
+        self._asks_certificates = asks_certificates
+        self._inside: set[asyncio.Task[Any]] = set()
+        self._late: set[asyncio.Task[Any]] = set()
+        self._held_bytes = 0
+        self.is_stopping = False
+
+    def enter(self, kind: Call, context: Context) -> asyncio.Task[Any]:
+        """Let a call in; give what it returns to `leave`.
+
+        Raises:
+            UnauthenticatedError, ForbiddenError: it may not.
+            UnavailableError: as many as may be are inside.
+        """
+        peer = peer_of(context, may_have_certificate=self._asks_certificates)
+        self._rights.check(kind, peer, authorization_of(context))
+        if len(self._inside) >= self._limits.max_connections and kind is not Call.HEALTH:
+            raise UnavailableError(
+                f"{len(self._inside)} calls are being answered, as many as are taken",
+                hint="Send fewer calls at a time, or raise server.limits.max_connections.",
+            )
+        task = asyncio.current_task()
+        assert task is not None, "handlers run in tasks"
+        self._inside.add(task)
+        return task
+
+    def leave(self, task: asyncio.Task[Any]) -> None:
+        """Stop counting a call."""
+        self._inside.discard(task)
+        self._late.discard(task)
+
+    async def read(self, task: asyncio.Task[Any], context: Context) -> bytes | None:
+        """Wait for the one message of a call; None where there is none.
+
+        Raises:
+            TimedOutError: it did not come to its end in time.
+        """
+        timer = asyncio.get_running_loop().call_later(
+            self._limits.body_timeout_s, self._cut_off, task
+        )
+        try:
+            message = await context.read()
+        finally:
+            timer.cancel()
+        return message if isinstance(message, bytes) else None
+
+    def _cut_off(self, task: asyncio.Task[Any]) -> None:
+        self._late.add(task)
+        task.cancel()
+
+    def hold(self, size: int) -> None:
+        """Count a message's bytes until `release`; UnavailableError where they are too many."""
+        limit = self._limits.max_buffered_bytes
+        if self._held_bytes + size > limit:
+            raise UnavailableError(
+                f"calls of {self._held_bytes} bytes are being answered; {size} more would be over "
+                f"{limit}",
+                hint="Send fewer calls at a time, or raise server.limits.max_buffered_bytes.",
+            )
+        self._held_bytes += size
+
+    def release(self, size: int) -> None:
+        """Give back what was held."""
+        self._held_bytes -= size
+
+    def cause(self, error: BaseException, context: Context) -> BaseException:
+        """Return why a call ended early: for a cancelled one, who cancelled it."""
+        if not isinstance(error, asyncio.CancelledError):
+            return error
+        if asyncio.current_task() in self._late:
+            seconds = self._limits.body_timeout_s
+            return TimedOutError(f"the message was not sent within {seconds:g} s")
+        if self.is_stopping:
+            return UnavailableError("the request was cancelled; the server is shutting down")
+        if context.time_remaining() == 0:
+            return DeadlineError("the client's deadline passed before there was an answer")
+        return error
+
+    def cancel_all(self) -> None:
+        """End the calls that are still inside; they are answered UNAVAILABLE."""
+        self.is_stopping = True
+        for task in list(self._inside):
+            task.cancel()
+
+
+async def refuse(context: Context, error: BaseException) -> None:
+    """End a call with the status of an error; always raises, as gRPC wants it.
+
+    Raises:
+        grpc.aio.AbortError: the client was told.
+        asyncio.CancelledError: it has gone, or gRPC told it already, e.g. of too large a message.
+    """
+    refusal = refusal_of(error)
+    metadata = (*context.trailing_metadata(), *refusal.metadata)
+    try:
+        await context.abort(refusal.code, refusal.details, metadata)
+    except grpc.aio.AbortError:
+        raise
+    except grpc.aio.BaseError as gone:
+        raise asyncio.CancelledError from gone

@@ -1,0 +1,159 @@
+"""The calls of inference.GRPCInferenceService -> who answers each, and who may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from edgeq.errors import InvalidRequestError, MethodNotAllowedError
+from edgeq.serve.calls import Calls
+from edgeq.serve.grpc.gate import Gate, refuse
+from edgeq.serve.grpc.infer import InferHandler, parse
+from edgeq.serve.grpc.messages import Message, Messages
+from edgeq.serve.grpc.models import ModelCalls
+from edgeq.serve.grpc.peers import Context
+from edgeq.serve.grpc.regions import RegionCalls
+from edgeq.serve.grpc.repository import InThread, RepositoryCalls
+from edgeq.serve.grpc.schema import RPCS, SERVICE
+from edgeq.serve.grpc.status import CANCELLED_OR_FAILED
+from edgeq.serve.grpc.stream import StreamHandler
+from edgeq.serve.rights import Call, Rights
+from edgeq.serve.shared_memory import SharedMemory
+
+Answer = Callable[[Message], "Message | Awaitable[Message]"]
+AnswerBytes = Callable[[bytes, Context], Awaitable[bytes]]
+
+
+@dataclass(frozen=True)
+class GrpcParts:
+    """What the calls stand on; `in_thread` runs what may take its time, e.g. a load."""
+
+    calls: Calls
+    rights: Rights
+    regions: SharedMemory
+    in_thread: InThread
+
+
+class Service:
+    """All calls, as gRPC wants them: coroutines that take bytes and give bytes.
+
+    Every one of them is registered as a client's stream, which on the wire is the same: only so is
+    a message waited for here, after the call was let in and with a bound on how long it may take.
+    """
+
+    def __init__(self, parts: GrpcParts, gate: Gate) -> None:
+        self._messages = Messages()
+        self._gate = gate
+        self._infer = InferHandler(parts.calls, parts.regions, self._messages, gate)
+        self.streams = StreamHandler(self._infer, self._messages, gate)
+        self._answers = self._table(parts)
+
+    def _table(self, parts: GrpcParts) -> dict[str, tuple[Call, Answer]]:
+        calls, messages = parts.calls, self._messages
+        models = ModelCalls(calls.data_plane, calls.statistics, messages)
+        repository = RepositoryCalls(calls.data_plane, parts.in_thread, messages)
+        regions = RegionCalls(parts.regions, messages)
+        return {
+            "ServerLive": (Call.HEALTH, models.server_live),
+            "ServerReady": (Call.HEALTH, models.server_ready),
+            "ServerMetadata": (Call.USE, models.server_metadata),
+            "ModelReady": (Call.USE, models.model_ready),
+            "ModelMetadata": (Call.USE, models.model_metadata),
+            "ModelConfig": (Call.USE, models.model_config),
+            "ModelStatistics": (Call.USE, models.model_statistics),
+            "RepositoryIndex": (Call.USE, repository.index),
+            "RepositoryModelLoad": (Call.CHANGE_MODELS, repository.load),
+            "RepositoryModelUnload": (Call.CHANGE_MODELS, repository.unload),
+            "SystemSharedMemoryStatus": (Call.USE, regions.status),
+            "SystemSharedMemoryRegister": (Call.CHANGE_MODELS, regions.register),
+            "SystemSharedMemoryUnregister": (Call.CHANGE_MODELS, regions.unregister),
+            "CudaSharedMemoryStatus": (Call.USE, regions.cuda_status),
+            "CudaSharedMemoryRegister": (Call.CHANGE_MODELS, regions.cuda_register),
+            "CudaSharedMemoryUnregister": (Call.CHANGE_MODELS, regions.cuda_unregister),
+            "TraceSetting": (Call.USE, _refuse_tracing),
+            "LogSettings": (Call.USE, _refuse_log_settings),
+        }
+
+    def handler(self) -> Any:
+        """Return what a gRPC server takes."""
+        handlers = {
+            "ModelInfer": grpc.stream_unary_rpc_method_handler(
+                self._unary(Call.USE, self._infer.answer)
+            ),
+            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream()),
+        }
+        for rpc in RPCS:
+            if rpc.name in self._answers:
+                kind, answer = self._answers[rpc.name]
+                request = self._messages[rpc.request_message]
+                handlers[rpc.name] = grpc.stream_unary_rpc_method_handler(
+                    self._unary(kind, self._in_bytes(request, answer))
+                )
+        return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    def _unary(self, kind: Call, answer: AnswerBytes) -> Any:
+        gate = self._gate
+
+        async def handle(_: Any, context: Context) -> bytes:
+            task = None
+            try:
+                task = gate.enter(kind, context)
+                content = await gate.read(task, context)
+                if content is None:
+                    raise InvalidRequestError("the call brought no message; one is expected")
+                return await answer(content, context)
+            except CANCELLED_OR_FAILED as error:
+                await refuse(context, gate.cause(error, context))
+                raise  # not reached: refuse raises
+            finally:
+                if task is not None:
+                    gate.leave(task)
+
+        return handle
+
+    def _in_bytes(self, request: Message, answer: Answer) -> AnswerBytes:
+        async def answer_bytes(content: bytes, context: Context) -> bytes:
+            self._gate.hold(len(content))
+            try:
+                response = answer(parse(request, content))
+                if isinstance(response, Awaitable):
+                    response = await response
+            finally:
+                self._gate.release(len(content))
+            encoded: bytes = response.SerializeToString()
+            return encoded
+
+        return answer_bytes
+
+    def _stream(self) -> Any:
+        gate, streams = self._gate, self.streams
+
+        async def handle(_: Any, context: Context) -> None:
+            task = None
+            try:
+                task = gate.enter(Call.USE, context)
+                await streams.answer(context)
+            except CANCELLED_OR_FAILED as error:
+                await refuse(context, gate.cause(error, context))
+            finally:
+                if task is not None:
+                    gate.leave(task)
+
+        return handle
+
+
+def _refuse_tracing(_: Message) -> Message:
+    raise MethodNotAllowedError(
+        "trace settings are not kept: /metrics and ModelStatistics tell where the time goes",
+        allowed=("ModelStatistics",),
+    )
+
+
+def _refuse_log_settings(_: Message) -> Message:
+    raise MethodNotAllowedError(
+        "log settings are not taken over the network: set log.level and reload the configuration",
+        allowed=(),
+    )
