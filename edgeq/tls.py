@@ -37,7 +37,7 @@ class TlsOptions:
 
     cert_file: Path  # PEM: the certificate, then its chain
     key_file: Path  # PEM, not encrypted
-    client_ca_file: Path | None = None
+    client_ca_file: Path | None = None  # None: the system's, where a certificate is asked for
     client_certificate: ClientCertificate = "none"
     minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     maximum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
@@ -45,10 +45,10 @@ class TlsOptions:
     prefers_own_order: bool = True  # of the ciphers, over the client's
 
     @property
-    def fingerprint(self) -> tuple[tuple[int, ...], ...]:
-        """What changes whenever one of the files does."""
+    def paths(self) -> tuple[Path, ...]:
+        """The files that are named."""
         named = (self.cert_file, self.key_file, self.client_ca_file)
-        return tuple(files.fingerprint(path) for path in named if path is not None)
+        return tuple(path for path in named if path is not None)
 
 
 class ServerTls:
@@ -96,6 +96,8 @@ def server_context(options: TlsOptions) -> ssl.SSLContext:
     _load_certificate(context, options.cert_file, options.key_file)
     if options.client_ca_file is not None:
         _load_authorities(context, options.client_ca_file)
+    elif options.client_certificate != "none":
+        context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
     context.verify_mode = _VERIFY[options.client_certificate]
     if options.client_certificate != "none":
         # A resumed session would be taken without a look at its certificate.

@@ -4,5 +4,14 @@ from edgeq.config.changes import Changes, describe_changes
 from edgeq.config.load import load
 from edgeq.config.schema import Config
 from edgeq.config.sidecar import Sidecar, read_sidecar
+from edgeq.config.web_config import read_web_config
 
-__all__ = ["Changes", "Config", "Sidecar", "describe_changes", "load", "read_sidecar"]
+__all__ = [
+    "Changes",
+    "Config",
+    "Sidecar",
+    "describe_changes",
+    "load",
+    "read_sidecar",
+    "read_web_config",
+]

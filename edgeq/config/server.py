@@ -9,7 +9,8 @@ from pydantic import Field, Strict, model_validator
 from edgeq.config.fields import KIB, MIB, AbsolutePath, Bytes, Count, Port, Seconds, Section
 from edgeq.serve.limits import Limits
 from edgeq.serve.loopback import is_loopback_host
-from edgeq.serve.token_file import read_token
+from edgeq.serve.rights import Rights
+from edgeq.serve.token_file import TokenFile, read_token
 from edgeq.tls import ClientCertificate, TlsOptions
 
 
@@ -115,6 +116,21 @@ class Server(Section):
     )
 
     @property
+    def is_exposed(self) -> bool:
+        """True where others than this box can reach it."""
+        return not is_loopback_host(self.host)
+
+    def rights(self) -> Rights:
+        """Return who may call what; the token's file is followed from now on.
+
+        Raises:
+            ConfigError: the file cannot be read or holds no token.
+        """
+        path = self.auth.token_file
+        token = TokenFile(path) if path is not None else None
+        return Rights(token, self.auth.anonymous, self.is_exposed)
+
+    @property
     def metrics_address(self) -> str:
         """The host of /metrics."""
         return self.metrics_host or self.host
@@ -143,7 +159,7 @@ class Server(Section):
     @model_validator(mode="after")
     def _strangers_are_told_apart(self) -> Server:
         has_access = self.auth.token_file or self.tls.client_ca_file or self.auth.anonymous
-        if not has_access and not is_loopback_host(self.host):
+        if not has_access and self.is_exposed:
             raise ValueError(
                 f"server.host is {self.host!r}, which others can reach; set "
                 "server.auth.token_file or server.tls.client_ca_file, or say with "

@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import socket
 import subprocess
-import threading
-import urllib.request
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgeq.errors import EdgeqError
 from edgeq.observe.metrics import (
     BUILD_OUTCOMES,
     DROP_OUTCOMES,
@@ -17,7 +13,6 @@ from edgeq.observe.metrics import (
     MODEL_STATES,
     SWAP_OUTCOMES,
     Metrics,
-    MetricsServer,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -236,26 +231,3 @@ def test_latency_beyond_the_last_bucket_is_that_bucket_s_end(metrics):
 def test_latency_in_the_first_bucket_starts_at_zero(metrics):
     metrics.infer_duration.labels("face", "1", "float").observe(0.00001)
     assert metrics.latency("face", "1", "float")["p50_ms"] == pytest.approx(0.05)
-
-
-# ---- the server
-
-
-def test_a_scrape_gets_the_page_and_the_port_is_free_again(metrics):
-    server = MetricsServer(used(metrics), "127.0.0.1", 0)
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as got:
-            assert got.headers["Content-Type"].startswith("text/plain; version=")
-            assert b'edgeq_requests_total{code="200"' in got.read()
-    finally:
-        server.close()
-    with socket.create_server(("127.0.0.1", server.port)):
-        assert not any("metrics" in t.name.lower() for t in threading.enumerate())
-
-
-def test_a_port_in_use_says_which(metrics):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(EdgeqError, match=f"127.0.0.1:{port} for metrics: ") as caught:
-            MetricsServer(metrics, "127.0.0.1", port)
-    assert "metrics_port" in caught.value.hint
