@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from edgeq.config import Config
 from edgeq.daemon.plane import Plane
-from edgeq.observe.metrics import Metrics, MetricsServer
+from edgeq.observe.metrics import Metrics
+from edgeq.observe.metrics_server import MetricsServer
 from edgeq.serve import handover
 from edgeq.serve.calls import Calls, RequestRecord
 from edgeq.serve.data_plane import Admin
@@ -114,6 +115,6 @@ class Frontends:
             listener.close()
 
     def _on_request(self, record: RequestRecord) -> None:
-        labels = (record.model, record.version, record.protocol)
-        self._metrics.request_duration.labels(*labels).observe(record.seconds)
-        self._metrics.requests.labels(*labels, record.code).inc()
+        self._metrics.count_request(
+            record.model, record.version, record.protocol, record.code, record.seconds
+        )

@@ -226,10 +226,9 @@ class Daemon:
             self._deploy.submit(self._guarded, self._deployer.consider_build, deployment, "samples")
 
     def _on_infer(self, record: InferRecord) -> None:
-        metrics = self._context.metrics
-        labels = (record.name, record.version, record.engine)
-        metrics.infer_duration.labels(*labels).observe(record.infer_s)
-        metrics.queue_duration.labels(record.name).observe(record.queue_s)
+        self._context.metrics.count_inference(
+            record.name, record.version, record.engine, record.infer_s, record.queue_s
+        )
         self._look_at_engine(record.name)
 
     def _look_at_engine(self, name: str) -> None:
