@@ -15,7 +15,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       bundling
     config/       YAML and environment -> Config, and from it each stage's own Options
                       schema server fields document load validation sidecar changes
-                      web_config
+                      web_config cautions
                   -- stages, the last of the data flow first --
     serve/        requests -> Engine, over the Open Inference Protocol
                       listening handover server http rights token_file loopback limits content infer
@@ -26,8 +26,8 @@ order of reading; the first line of each says what goes in and what comes out.
                       metrics metrics_server web_access passwords stages drift divergence page
                       report charts
     swap/         Slot: load, warm, self-check, switch, drain; probation
-                      slot scheduler queue requests places batching pool options probation shadow
-                      memory
+                      slot scheduler turn queue requests places batching pool options probation
+                      shadow memory
     explain/      two models, a table, a few inputs -> what each tensor is like, each op costs
                       explain explanation tensors shapes twins layers comparison forced injected
                       weights words

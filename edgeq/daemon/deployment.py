@@ -16,7 +16,7 @@ from edgeq.observe.drift import DriftMonitor, DriftState
 from edgeq.observe.metrics import Metrics
 from edgeq.registry import Registry, Version
 from edgeq.samples.store import SampleStore, is_held_out
-from edgeq.swap import InferRecord, Latency, LatencyRecord, Shadow, Slot
+from edgeq.swap import InferRecord, Latency, LatencyRecord, Shadow, Slot, TurnBudget
 
 State = Literal["waiting", "serving", "building", "probation", "failed"]
 
@@ -76,6 +76,7 @@ class Context:
     registry: Registry
     quarantine: Quarantine
     metrics: Metrics
+    turn: TurnBudget = field(default_factory=TurnBudget)  # of the loop that serves all models
     root: Path = Path("/")  # of the filesystem that holds proc and sys
 
 
@@ -167,7 +168,7 @@ def make_deployment(
         latencies.add(record)
         on_infer(record)
 
-    slot = Slot(name, context.config.swap.options, on_record)
+    slot = Slot(name, context.config.swap.options, on_record, context.turn)
     deployment = Deployment(name, slot, open_store(context, name), latencies)
     context.metrics.watch_model(name, lambda: float(slot.queue_length))
     context.metrics.watch_samples(

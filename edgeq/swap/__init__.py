@@ -17,6 +17,7 @@ from edgeq.swap.probation import (
 from edgeq.swap.requests import Inference, InferRecord
 from edgeq.swap.shadow import Shadow, ShadowOptions, ShadowReport, shadow_verdict
 from edgeq.swap.slot import Slot
+from edgeq.swap.turn import TurnBudget
 
 __all__ = [
     "Health",
@@ -32,6 +33,7 @@ __all__ = [
     "ShadowReport",
     "Slot",
     "SwapOptions",
+    "TurnBudget",
     "latency_verdict",
     "probation_verdict",
     "shadow_verdict",

@@ -285,6 +285,8 @@ class Scheduler:
 
 def _inline_below_s(pool: Pool, options: SwapOptions) -> float:
     """Return what a model must take less than to run on the caller's thread."""
+    if pool.info.engine == "cuda-int8":
+        return 0.0  # it may have to wait while another engine's kernels are loaded
     if pool.instances[0].together is not None:
         return 0.0  # requests of one caller's thread would never meet
     if options.instances > 1:

@@ -19,6 +19,7 @@ from edgeq.swap.pool import LiveInfo, Source, load_pool
 from edgeq.swap.probation import Health
 from edgeq.swap.requests import Inference, InferRecord
 from edgeq.swap.scheduler import Scheduler
+from edgeq.swap.turn import TurnBudget
 
 Array = npt.NDArray[Any]
 
@@ -28,14 +29,20 @@ class Slot:
 
     Args:
         on_infer: told of every inference, on the thread that ran it; must not raise.
+        turn: of the event loop that submits; slots of the same loop share it.
     """
 
     def __init__(
-        self, name: str, options: SwapOptions, on_infer: Callable[[InferRecord], None]
+        self,
+        name: str,
+        options: SwapOptions,
+        on_infer: Callable[[InferRecord], None],
+        turn: TurnBudget | None = None,
     ) -> None:
         self.name = name
         self._options = options
         self._on_infer = on_infer
+        self._turn_budget = turn or TurnBudget()
         self._turn = threading.Lock()  # publish and close, one at a time; no request takes it
         self._places = Places(options.instances + options.queue_size)
         self._lock = self._places.lock  # everything below, and all about requests
@@ -69,9 +76,9 @@ class Slot:
         """Have the version that is live now answer a request.
 
         A model whose inferences take less than `inline_below_s` answers on the caller's thread
-        where an engine is idle: the future is done. Else the request waits, and may be cancelled
-        meanwhile. The future fails with DeadlineError where it waited longer than `timeout_s`,
-        and with what the engine raised.
+        where an engine is idle and the loop's turn has time left: the future is done. Else the
+        request waits, and may be cancelled meanwhile. The future fails with DeadlineError where it
+        waited longer than `timeout_s`, and with what the engine raised.
 
         Args:
             priority: 1 is the most urgent, 2 the next; 0 stands for `requests.DEFAULT_PRIORITY`.
@@ -84,11 +91,13 @@ class Slot:
             self._drop_overdue(now)
         with self._lock:
             scheduler = self._admitting()
-            instance = scheduler.claim()
+            instance = scheduler.claim() if self._turn_budget.is_left else None
             if instance is None:
                 deadline = float("inf") if timeout_s is None else now + timeout_s
                 return scheduler.enqueue(inputs, now, deadline, priority)
-        return scheduler.run_here(instance, inputs, now)
+        future = scheduler.run_here(instance, inputs, now)
+        self._turn_budget.spend(time.monotonic() - now)
+        return future
 
     def publish(
         self,
