@@ -35,9 +35,7 @@ class MissingEnvironment(Exception):
     """An environment cannot be made; the message says why in one line."""
 
 
-def python_of(
-    name: str, folder: Path, table: Mapping[str, tuple[str, ...]] | None = None
-) -> Path:
+def python_of(name: str, folder: Path, table: Mapping[str, tuple[str, ...]] | None = None) -> Path:
     """Return the interpreter of an environment, made or completed where it is not as wanted.
 
     `table` holds the requirements of each; None takes those above.

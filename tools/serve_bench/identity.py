@@ -15,10 +15,10 @@ SCHEMA_VERSION = 3
 
 
 def identity_model(shape: Sequence[int] = SHAPE, note: str = "") -> bytes:
-    """Return QUANTIZE from uint8 to uint8 of the same scale: a copy, 10 us for 27,648 values.
+    """Return a MAX_POOL_2D over single pixels of [N, H, W, C]: a copy, 12 us for 27,648 values.
 
-    A QUANTIZE op computes on integers, so that edgeq takes the model for a quantized one and
-    serves it as it is; a RESHAPE would be a float model to it, which waits for a build.
+    Pooling computes on integers, so that edgeq takes the model for a quantized one and serves it
+    as it is; a RESHAPE would be a float model to it, which waits for samples and a build.
     """
     proto = schema.ModelT()
     proto.version, proto.description = SCHEMA_VERSION, note.encode()
@@ -28,7 +28,13 @@ def identity_model(shape: Sequence[int] = SHAPE, note: str = "") -> bytes:
     model = Model(proto)
     scale = Quantization(np.array([SCALE], np.float32), np.array([0], np.int64))
     tensors = [model.add_tensor(name, shape, "UINT8", quantization=scale) for name in ("x", "y")]
-    graph.operators.append(model.make_operator("QUANTIZE", 1, tensors[:1], tensors[1:]))
+    pool = model.make_operator("MAX_POOL_2D", 1, tensors[:1], tensors[1:])
+    pool.builtinOptionsType = schema.BuiltinOptions.Pool2DOptions
+    pool.builtinOptions = schema.Pool2DOptionsT()
+    pool.builtinOptions.padding = schema.Padding.VALID
+    pool.builtinOptions.strideH = pool.builtinOptions.strideW = 1
+    pool.builtinOptions.filterHeight = pool.builtinOptions.filterWidth = 1
+    graph.operators.append(pool)
     graph.inputs, graph.outputs = (np.array([index], np.int32) for index in tensors)
     return model.to_bytes()
 

@@ -22,20 +22,54 @@ from tools.serve_bench.workloads import Workload
 
 WARM_UP_S = 0.3
 ERRORS_SHOWN = 3
+OPEN_LIMIT_S = 30.0  # until all are connected, or warm
+GIVEN_UP = "another connection was not ready"
 
 
 @dataclass
-class Thread:
-    """One connection's requests, one after the other."""
+class Asking:
+    """One connection's requests, one after the other; all that touches the client is one thread."""
 
-    client: Client
+    job: dict[str, Any]
+    workload: Workload
+    gate: threading.Barrier
     latencies_s: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    reason: str = ""  # why there is nothing else
 
-    def run(self, first: int, count: int, until: float) -> None:
-        """Ask until the clock says so, each of `count` inputs in turn."""
-        ask, latencies, clock, index = self.client.ask, self.latencies_s, time.perf_counter, first
-        now = clock()
+    def run(self, number: int) -> None:
+        """Connect, hold the answers against LiteRT's (the first does), warm up, measure."""
+        try:
+            client = open_client(self.job["client"], target_of(self.job["target"]), self.workload)
+            try:
+                self.reason = verify(client, self.workload) if number == 0 else ""
+                if self.reason:
+                    self.gate.abort()
+                self._measure(client, number)
+            finally:
+                client.close()
+        except threading.BrokenBarrierError:
+            self.reason = self.reason or GIVEN_UP
+        except Exception as error:  # noqa: BLE001 - the row says why, the benchmark goes on
+            self.reason = _line(error)
+            self.gate.abort()
+
+    def _measure(self, client: Client, first: int) -> None:
+        self.gate.wait(OPEN_LIMIT_S)
+        self._ask(client, first, WARM_UP_S)
+        self.latencies_s.clear()
+        self.errors.clear()
+        self.gate.wait(OPEN_LIMIT_S)
+        started = time.perf_counter()
+        self._ask(client, first, self.job["seconds"])
+        self.seconds = time.perf_counter() - started
+
+    def _ask(self, client: Client, first: int, seconds: float) -> None:
+        """Ask until the time is over, for each input in turn."""
+        ask, latencies, clock, index = client.ask, self.latencies_s, time.perf_counter, first
+        count, now = len(self.workload.inputs), clock()
+        until = now + seconds
         while now < until:
             try:
                 ask(index % count)
@@ -63,44 +97,26 @@ def verify(client: Client, workload: Workload) -> str:
 
 def measure(job: dict[str, Any]) -> Round | str:
     """Return a round's figures, or why there are none."""
-    workload, target = Workload.read(Path(job["workload"])), target_of(job["target"])
-    threads: list[Thread] = []
-    try:
-        for _ in range(job["concurrency"]):
-            threads.append(Thread(open_client(job["client"], target, workload)))
-        if wrong := verify(threads[0].client, workload):
-            return wrong
-        _together(threads, len(workload.inputs), WARM_UP_S)
-        for thread in threads:
-            thread.latencies_s.clear()
-            thread.errors.clear()
-        seconds = _together(threads, len(workload.inputs), job["seconds"])
-    except Exception as error:  # noqa: BLE001 - the row says why, the benchmark goes on
-        return _line(error)
-    finally:
-        for thread in threads:
-            thread.client.close()
-    latencies = [value for thread in threads for value in thread.latencies_s]
-    failed = sum((thread.errors for thread in threads), Counter[str]())
+    workload = Workload.read(Path(job["workload"]))
+    gate = threading.Barrier(job["concurrency"])
+    asking = [Asking(job, workload, gate) for _ in range(job["concurrency"])]
+    others = [threading.Thread(target=one.run, args=(number,))
+              for number, one in enumerate(asking[1:], 1)]  # fmt: skip
+    for other in others:
+        other.start()
+    asking[0].run(0)
+    for other in others:
+        other.join()
+    reasons = [one.reason for one in asking if one.reason]
+    if reasons:
+        return next((reason for reason in reasons if reason != GIVEN_UP), GIVEN_UP)
+    latencies = [value for one in asking for value in one.latencies_s]
+    failed = sum((one.errors for one in asking), Counter[str]())
     if not latencies:
         return f"no request succeeded: {failed.most_common(1)}"
     for text, count in failed.most_common(ERRORS_SHOWN):
         print(f"{count} x {text}", file=sys.stderr)
-    return round_of(latencies, seconds, failed.total())
-
-
-def _together(threads: list[Thread], count: int, seconds: float) -> float:
-    """Run all for so long; returns how long it was."""
-    started = time.perf_counter()
-    until = started + seconds
-    others = [threading.Thread(target=thread.run, args=(number, count, until))
-              for number, thread in enumerate(threads[1:], 1)]  # fmt: skip
-    for other in others:
-        other.start()
-    threads[0].run(0, count, until)
-    for other in others:
-        other.join()
-    return time.perf_counter() - started
+    return round_of(latencies, max(one.seconds for one in asking), failed.total())
 
 
 def _line(error: Exception) -> str:

@@ -26,7 +26,7 @@ from tools.swap_bench.load import Load, Phase, phase_of
 from tools.swap_bench.slow_engine import REFUSED
 
 MODEL = "m"
-SHAPE = (1, 16)  # small: JSON, which both take, is then no work worth speaking of
+SHAPE = (1, 4, 4, 1)  # small: JSON, which both take, is then no work worth speaking of
 INFER_S = 0.01  # of both: without it no request is ever inside while a model is replaced
 STEADY_S = 3.0
 AFTER_S = 0.5

@@ -71,7 +71,7 @@ def _sample(sent: float, seconds: float, answer: Answer) -> Sample:
     if answer.status == 200:
         return Sample(sent, seconds, str(answer.json.get("model_version", "")))
     text = " ".join(answer.body.decode(errors="replace").split())
-    return Sample(sent, seconds, failure=f"HTTP {answer.status} {text}"[:ERROR_SHOWN])
+    return Sample(sent, seconds, failure=f"HTTP {answer.status} {text}"[:ERROR_SHOWN].strip())
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeq.cli import main
 from edgeq.errors import EngineError
 from edgeq.tflite.runtime import Runner
 
@@ -44,6 +43,8 @@ def slow_down(load_s: float, infer_s: float, loads: Path | None) -> None:
 
 
 if __name__ == "__main__":
+    from edgeq.cli import main
+
     given = os.environ
     file = given.get("BENCH_LOADS")
     slow_down(float(given.get("BENCH_LOAD_S", 0)), float(given.get("BENCH_INFER_S", 0)),
