@@ -236,3 +236,26 @@ def test_a_sweep_takes_leftovers_at_any_depth_and_nothing_else(tmp_path: Path) -
     assert files.sweep_temporaries(tmp_path) >= 2
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["a.npz"]
     assert files.sweep_temporaries(tmp_path) == 0
+
+
+def test_a_fingerprint_changes_with_the_file_and_is_empty_without_one(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert files.fingerprint(path) == ()
+    path.write_bytes(b"a")
+    seen = {files.fingerprint(path)}
+    os.utime(path, ns=(1, 1))
+    seen.add(files.fingerprint(path))
+    path.write_bytes(b"ab")
+    seen.add(files.fingerprint(path))
+    files.write_atomic(path, b"ab")
+    seen.add(files.fingerprint(path))
+    assert len(seen) == 4
+
+
+def test_what_others_may_read_is_told_by_the_mode(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert not files.is_readable_by_all(path)
+    path.touch(mode=0o600)
+    for mode, is_readable in ((0o600, False), (0o640, False), (0o644, True)):
+        path.chmod(mode)
+        assert files.is_readable_by_all(path) is is_readable

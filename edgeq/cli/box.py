@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from edgeq.cli.arguments import (
     load_config,
 )
 from edgeq.cli.output import print_json, print_table, printable
-from edgeq.config import load
+from edgeq.config import cautions, load
 from edgeq.daemon.loop import Daemon
 from edgeq.engines.cuda.gpu import presence
 from edgeq.engines.cuda.gpu.mending import read_platform
@@ -76,9 +77,12 @@ def run_daemon(options: argparse.Namespace) -> int:
 def run_check_config(options: argparse.Namespace) -> int:
     """`edgeq check-config`."""
     config = load(existing_file(options.file), {})
+    told = cautions(config)
     if options.json:
-        print_json({"file": str(options.file), "valid": True})
+        print_json({"file": str(options.file), "valid": True, "cautions": list(told)})
     else:
+        for caution in told:
+            print(f"caution: {printable(caution)}", file=sys.stderr)
         print(f"{options.file} is valid; models come from {config.models_dir}")
     return 0
 

@@ -1,5 +1,6 @@
 """A YAML file and the environment -> Config, from which each stage gets its own Options."""
 
+from edgeq.config.cautions import cautions
 from edgeq.config.changes import Changes, describe_changes
 from edgeq.config.load import load
 from edgeq.config.schema import Config
@@ -10,6 +11,7 @@ __all__ = [
     "Changes",
     "Config",
     "Sidecar",
+    "cautions",
     "describe_changes",
     "load",
     "read_sidecar",

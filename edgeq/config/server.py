@@ -94,7 +94,9 @@ class Server(Section):
     http_port: Port = Field(
         default=8000, description="TCP port of the Open Inference Protocol; 0: any"
     )
-    grpc_port: Port = Field(default=8001, description="TCP port reserved for gRPC, not served yet")
+    grpc_port: Port | None = Field(
+        default=8001, description="TCP port of the protocol over gRPC; 0: any, null: no gRPC"
+    )
     metrics_host: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="address of /metrics; null: as host"
     )
@@ -142,8 +144,12 @@ class Server(Section):
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Server:
-        if self.http_port and self.http_port == self.metrics_port:
-            raise ValueError(f"http_port and metrics_port are both {self.http_port}")
+        taken: dict[int, str] = {}
+        for name in ("http_port", "grpc_port", "metrics_port"):
+            port = getattr(self, name)
+            if port and port in taken:
+                raise ValueError(f"{taken[port]} and {name} are both {port}")
+            taken[port] = name
         return self
 
     @model_validator(mode="after")

@@ -23,7 +23,18 @@ def test_the_example_configuration_is_valid(edgeq):
     ran = edgeq("check-config", path)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == f"{path} is valid; models come from /var/lib/edgeq/models\n"
-    assert edgeq("check-config", path, "--json").json == {"file": str(path), "valid": True}
+    answer = {"file": str(path), "valid": True, "cautions": []}
+    assert edgeq("check-config", path, "--json").json == answer
+
+
+def test_a_valid_file_may_be_a_cause_for_caution(edgeq, tmp_path):
+    path = tmp_path / "edgeq.yaml"
+    path.write_text("server: {metrics_host: 0.0.0.0}")
+    ran = edgeq("check-config", path)
+    assert ran.code == 0
+    assert ran.err.startswith("caution: everyone who reaches '0.0.0.0' may read /metrics")
+    (told,) = edgeq("check-config", path, "--json").json["cautions"]
+    assert f"caution: {told}\n" == ran.err
 
 
 def test_a_wrong_key_says_file_line_key_and_the_nearest_valid_one(edgeq, tmp_path):
