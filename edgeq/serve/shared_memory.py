@@ -11,7 +11,7 @@ Triton's system shared memory extension, with three things otherwise:
   and -23334).
 - *No mapping.* A client that truncates a mapped segment ends the process with SIGBUS. Here a tensor
   is one pread or pwrite: 2.7 us instead of 1.2 for a copy out of a mapping at 27 kB, 440 instead of
-  160 at 6 MB (CPython 3.11, one core of a 2.1 GHz server). The input is then a copy that the client
+  160 at 6 MB (CPython 3.11, one core of an AMD EPYC). The input is then a copy that the client
   cannot change while it is used.
 - *The file that was registered*, even where its name is removed or given to another one: it stays
   open until it is unregistered and the last request is done with it.

@@ -50,7 +50,7 @@ class Statistics:
 
     def succeeded(self, model: str, version: str, timing: Timing) -> None:
         """Count an answered request."""
-        counters = self._counters.setdefault((model, version), _Counters())
+        counters = self._of(model, version)
         counters.success.add(timing.total_ns)
         counters.parse.add(timing.parse_ns)
         counters.queue.add(timing.queue_ns)
@@ -60,7 +60,13 @@ class Statistics:
 
     def failed(self, model: str, version: str, total_ns: int) -> None:
         """Count a request that got an error."""
-        self._counters.setdefault((model, version), _Counters()).fail.add(total_ns)
+        self._of(model, version).fail.add(total_ns)
+
+    def _of(self, model: str, version: str) -> _Counters:
+        key = (model, version)
+        if key not in self._counters:
+            self._counters[key] = _Counters()
+        return self._counters[key]
 
     def row(self, model: str, version: str) -> dict[str, Any]:
         """Return one entry of `model_stats`."""

@@ -66,16 +66,26 @@ def check_shape(name: str, shape: object) -> tuple[int, ...]:
     Raises:
         InvalidRequestError: not a list of sensible extents.
     """
-    if not isinstance(shape, list) or not all(type(extent) is int for extent in shape):
+    if type(shape) is list and len(shape) <= MAX_AXES:
+        for extent in shape:
+            if type(extent) is not int or not 1 <= extent <= MAX_EXTENT:
+                break
+        else:
+            return tuple(shape)
+    raise InvalidRequestError(
+        f"input {quoted(name)} has shape {quoted(shape)}; "
+        f"a list of at most {MAX_AXES} integers from 1 to {MAX_EXTENT} is expected"
+    )
+
+
+def check_size(name: str, size: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Hold a number of bytes against what datatype and shape make; InvalidRequestError."""
+    expected = math.prod(shape) * dtype.itemsize
+    if size != expected:
         raise InvalidRequestError(
-            f"input {quoted(name)} has shape {quoted(shape)}; a list of integers is expected"
+            f"input {quoted(name)} has {size} bytes; {datatype_of(dtype)} of shape "
+            f"{quoted(list(shape))} takes {expected}"
         )
-    if len(shape) > MAX_AXES or not all(1 <= extent <= MAX_EXTENT for extent in shape):
-        raise InvalidRequestError(
-            f"input {quoted(name)} has shape {quoted(shape)}; at most {MAX_AXES} extents "
-            f"from 1 to {MAX_EXTENT} are expected"
-        )
-    return tuple(shape)
 
 
 def from_binary(
@@ -86,12 +96,7 @@ def from_binary(
     Raises:
         InvalidRequestError: the size is not what datatype and shape make.
     """
-    expected = math.prod(shape) * dtype.itemsize
-    if len(content) != expected:
-        raise InvalidRequestError(
-            f"input {quoted(name)} has {len(content)} bytes; {datatype_of(dtype)} of shape "
-            f"{quoted(list(shape))} takes {expected}"
-        )
+    check_size(name, len(content), dtype, shape)
     if dtype.kind == "b" and np.frombuffer(content, np.uint8).max(initial=0) > 1:
         raise InvalidRequestError(f"input {quoted(name)} is BOOL and holds bytes that are not 0, 1")
     return np.frombuffer(content, dtype).reshape(shape)

@@ -32,8 +32,9 @@ class TensorSpec:
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """True where a value of `shape` fits."""
-        return len(shape) == len(self.shape) and all(
-            own in (-1, given) for own, given in zip(self.shape, shape, strict=True)
+        return shape == self.shape or (
+            len(shape) == len(self.shape)
+            and all(own in (-1, given) for own, given in zip(self.shape, shape, strict=True))
         )
 
 

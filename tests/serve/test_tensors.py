@@ -68,15 +68,15 @@ def test_an_unknown_datatype_is_refused(datatype: object) -> None:
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        (None, "has shape None; a list of integers"),
+        (None, "has shape None; a list of at most 32 integers from 1"),
         ("3", "has shape '3'"),
-        ([1.0], "a list of integers"),
-        ([True], "a list of integers"),
-        ([-1, 4], "has shape .*extents from 1"),
-        ([0], "extents from 1"),
-        ([1 << 31], "extents from 1"),
-        ([1] * 33, "at most 32 extents"),
-        ([10**40], "extents from 1"),
+        ([1.0], "a list of at most 32 integers from 1"),
+        ([True], "a list of at most 32 integers from 1"),
+        ([-1, 4], "has shape .*integers from 1"),
+        ([0], "integers from 1"),
+        ([1 << 31], "integers from 1"),
+        ([1] * 33, "at most 32 integers"),
+        ([10**40], "integers from 1"),
     ],
 )
 def test_a_senseless_shape_is_refused(shape: object, message: str) -> None:

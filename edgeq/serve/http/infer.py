@@ -11,7 +11,7 @@ from edgeq.serve.data_plane import ModelView
 from edgeq.serve.http.answers import CANCELLED_OR_FAILED, error_answer
 from edgeq.serve.http.content import compress, decompress
 from edgeq.serve.http.messages import JSON, Answer, Request
-from edgeq.serve.http.request_body import parse_infer
+from edgeq.serve.http.request_body import parse_infer, remembering_heads
 from edgeq.serve.http.response_body import encode_infer
 from edgeq.serve.requests import InferRequest
 from edgeq.serve.shared_memory import SharedMemory
@@ -28,6 +28,7 @@ class InferHandler:
     def __init__(self, calls: Calls, regions: SharedMemory) -> None:
         self._calls = calls
         self._regions = regions
+        self._head_of = remembering_heads()
 
     def __call__(self, request: Request) -> Answer | Awaitable[Answer]:
         """Answer one request, whatever happens."""
@@ -66,7 +67,7 @@ class InferHandler:
             body = decompress(encoding, body, request.max_body_bytes)
         length = request.headers.get(HEADER_LENGTH_KEY)
         text = None if length is None else length.decode("latin-1")
-        return parse_infer(body, text, view.inputs, view.outputs, self._regions.read)
+        return parse_infer(body, text, view.inputs, view.outputs, self._regions.read, self._head_of)
 
     def _answer(
         self, request: Request, call: Call, asked: InferRequest, inference: Inference

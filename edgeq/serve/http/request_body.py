@@ -6,16 +6,19 @@ and shared memory extensions. Pure: knows no HTTP framework.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import orjson
 
 from edgeq.errors import InvalidRequestError
 from edgeq.serve.http.content import decompress
 from edgeq.serve.http.messages import Request
+from edgeq.serve.parameters import count, flag, place, timeout_s
 from edgeq.serve.requests import (
     InferRequest,
     RegionSlice,
@@ -23,10 +26,70 @@ from edgeq.serve.requests import (
     check_inputs,
     check_outputs,
 )
-from edgeq.serve.tensors import check_shape, dtype_of, from_binary, from_json, quoted
+from edgeq.serve.tensors import check_shape, check_size, dtype_of, from_binary, from_json, quoted
 from edgeq.tflite.runtime import Array, TensorSpec
 
 ReadRegion = Callable[[RegionSlice], memoryview]
+REMEMBERED_HEADS = 256
+REMEMBERED_BYTES = 2048  # of a head; beyond it there are values in it, which differ each time
+
+
+@dataclass(frozen=True)
+class _Input:
+    """Where an input is: `size` bytes after the JSON, at a `place`, or here already."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    size: int | None = None
+    place: RegionSlice | None = None
+    array: Array | None = None
+
+
+@dataclass(frozen=True)
+class InferHead:
+    """All that the JSON of an infer request says."""
+
+    id: str
+    inputs: tuple[_Input, ...]
+    outputs: tuple[RequestedOutput, ...]
+    is_binary: bool
+    timeout_s: float | None
+    priority: int
+
+
+ParseHead = Callable[[bytes], InferHead]
+
+
+def parse_head(text: bytes) -> InferHead:
+    """Read the JSON of an infer request.
+
+    Raises:
+        InvalidRequestError: it is malformed.
+    """
+    head = load_object(text)
+    parameters = _parameters(head, "the request")
+    return InferHead(
+        id=_id(head),
+        inputs=_parse_inputs(head),
+        outputs=_parse_outputs(head, parameters),
+        is_binary=flag(parameters, "binary_data_output", "the request"),
+        timeout_s=timeout_s(parameters),
+        priority=count(parameters, "priority", "the request") or 0,
+    )
+
+
+def remembering_heads() -> ParseHead:
+    """Return `parse_head` with a memory: a client sends the same head again and again.
+
+    That takes 9 of the 33 us off a request for a binary tensor, the wire not counted.
+    """
+    remembered = functools.lru_cache(REMEMBERED_HEADS)(parse_head)
+
+    def parse(text: bytes) -> InferHead:
+        return remembered(text) if len(text) <= REMEMBERED_BYTES else parse_head(text)
+
+    return parse
 
 
 def parse_infer(
@@ -35,6 +98,7 @@ def parse_infer(
     inputs: Sequence[TensorSpec] = (),
     outputs: Sequence[TensorSpec] = (),
     read_region: ReadRegion | None = None,
+    head_of: ParseHead = parse_head,
 ) -> InferRequest:
     """Read an infer request; the arrays are views into `body` where they came as bytes.
 
@@ -44,6 +108,7 @@ def parse_infer(
         inputs: what the model takes; not checked where empty.
         outputs: what the model gives; not checked where empty.
         read_region: reads an input out of shared memory; None where there is none.
+        head_of: reads the JSON.
 
     Raises:
         InvalidRequestError: malformed, or not what the model takes.
@@ -51,21 +116,37 @@ def parse_infer(
     length = _header_length(header_length, len(body))
     if length == 0:
         return _parse_raw(body, inputs)
-    head = load_object(body if length is None else body[:length])
-    tail = _Tail(memoryview(b"") if length is None else memoryview(body)[length:])
-    parameters = _parameters(head, "the request")
+    head = head_of(body if length is None else body[:length])
+    tail = _Tail(memoryview(body), len(body) if length is None else length)
     request = InferRequest(
-        id=_id(head),
-        inputs=_parse_inputs(head, tail, read_region),
-        outputs=_parse_outputs(head, parameters),
-        is_binary=_flag(parameters, "binary_data_output", "the request"),
-        timeout_s=_timeout_s(parameters),
-        priority=_count(parameters, "priority", "the request") or 0,
+        id=head.id,
+        inputs={each.name: _array(each, tail, read_region) for each in head.inputs},
+        outputs=head.outputs,
+        is_binary=head.is_binary,
+        timeout_s=head.timeout_s,
+        priority=head.priority,
     )
     tail.check_end()
     check_inputs(request.inputs, inputs)
     check_outputs(request.outputs, outputs)
     return request
+
+
+def _array(source: _Input, tail: _Tail, read_region: ReadRegion | None) -> Array:
+    if source.array is not None:
+        return source.array
+    if source.place is None:
+        assert source.size is not None, "an input is somewhere"
+        content = tail.take(source.name, source.size)
+    elif read_region is None:
+        where = _Tensor("input", source.name)
+        raise InvalidRequestError(f"{where} is in shared memory, of which there is none here")
+    else:
+        check_size(
+            source.name, source.place.size, source.dtype, source.shape
+        )  # before it is copied
+        content = read_region(source.place)
+    return from_binary(source.name, content, source.dtype, source.shape)
 
 
 def load_object(text: bytes) -> dict[str, Any]:
@@ -99,7 +180,7 @@ class _Tail:
     """The raw tensors after the JSON, taken in order."""
 
     content: memoryview
-    offset: int = 0
+    offset: int
 
     def take(self, name: str, size: int) -> memoryview:
         left = len(self.content) - self.offset
@@ -167,7 +248,17 @@ def _id(head: Mapping[str, Any]) -> str:
     return value
 
 
-def _parameters(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+class _Tensor(NamedTuple):
+    """An input or output as errors name it: quoted only for them, which takes 1.2 us."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {quoted(self.name)}"
+
+
+def _parameters(entry: Mapping[str, Any], where: object) -> dict[str, Any]:
     value = entry.get("parameters")
     if value is None:
         return {}
@@ -178,39 +269,12 @@ def _parameters(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     return value
 
 
-def _flag(parameters: Mapping[str, Any], name: str, where: str, *, default: bool = False) -> bool:
-    value = parameters.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, bool):
-        raise InvalidRequestError(f"{where} has {name} {quoted(value)}; true or false is expected")
-    return value
-
-
-def _count(parameters: Mapping[str, Any], name: str, where: str) -> int | None:
-    value = parameters.get(name)
-    if value is None:
-        return None
-    if type(value) is not int or value < 0:
-        raise InvalidRequestError(
-            f"{where} has {name} {quoted(value)}; an integer of 0 or more is expected"
-        )
-    return value
-
-
-def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
-    microseconds = _count(parameters, "timeout", "the request")
-    if not microseconds:  # 0 is "no timeout of its own", as in Triton
-        return None
-    return min(microseconds, 1 << 62) / 1e6
-
-
 def _entries(head: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     """Return the list `key`; each entry is an object with a name of its own."""
     entries = head.get(key)
     if entries is None:
         return []
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    if not isinstance(entries, list) or not set(map(type, entries)) <= {dict}:
         raise InvalidRequestError(f"{key} is {quoted(entries)}; a list of objects is expected")
     seen: set[str] = set()
     for entry in entries:
@@ -225,66 +289,47 @@ def _entries(head: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     return entries
 
 
-def _place(parameters: Mapping[str, Any], where: str) -> RegionSlice | None:
-    """Return where in shared memory the tensor lies, or None where it does not."""
-    region = parameters.get("shared_memory_region")
-    if region is None:
-        return None
-    if not isinstance(region, str):
-        raise InvalidRequestError(
-            f"{where} has shared_memory_region {quoted(region)}; a string is expected"
-        )
-    size = _count(parameters, "shared_memory_byte_size", where)
-    if size is None:
-        raise InvalidRequestError(
-            f"{where} is in shared memory and has no shared_memory_byte_size; bytes are expected"
-        )
-    return RegionSlice(region, _count(parameters, "shared_memory_offset", where) or 0, size)
-
-
-def _parse_inputs(
-    head: Mapping[str, Any], tail: _Tail, read_region: ReadRegion | None
-) -> dict[str, Array]:
+def _parse_inputs(head: Mapping[str, Any]) -> tuple[_Input, ...]:
     entries = _entries(head, "inputs")
     if not entries:
         raise InvalidRequestError("the request has no inputs; one or more are expected")
-    return {entry["name"]: _parse_input(entry, tail, read_region) for entry in entries}
+    return tuple(map(_parse_input, entries))
 
 
-def _parse_input(entry: Mapping[str, Any], tail: _Tail, read_region: ReadRegion | None) -> Array:
+def _parse_input(entry: Mapping[str, Any]) -> _Input:
     name = entry["name"]
-    where = f"input {quoted(name)}"
+    where = _Tensor("input", name)
     dtype, shape = dtype_of(name, entry.get("datatype")), check_shape(name, entry.get("shape"))
     parameters = _parameters(entry, where)
-    size, place = _count(parameters, "binary_data_size", where), _place(parameters, where)
-    given = [size is not None, entry.get("data") is not None, place is not None]
-    if given.count(True) != 1:
-        has = "more than one" if any(given) else "none"
+    size, source = count(parameters, "binary_data_size", where), place(parameters, where)
+    data = entry.get("data")
+    absent = (size is None) + (source is None) + (data is None)
+    if absent != 2:
+        has = "none" if absent == 3 else "more than one"
         raise InvalidRequestError(
             f"{where} has {has} of data, binary_data_size and shared_memory_region; one is taken"
         )
-    if size is not None:
-        return from_binary(name, tail.take(name, size), dtype, shape)
-    if place is None:
-        return from_json(name, entry["data"], dtype, shape)
-    if read_region is None:
-        raise InvalidRequestError(f"{where} is in shared memory, of which there is none here")
-    return from_binary(name, read_region(place), dtype, shape)
+    if data is None:
+        return _Input(name, dtype, shape, size, source)
+    array = from_json(name, data, dtype, shape)
+    array.flags.writeable = False  # as bytes are: the head may be remembered
+    return _Input(name, dtype, shape, array=array)
 
 
 def _parse_outputs(
     head: Mapping[str, Any], parameters: Mapping[str, Any]
 ) -> tuple[RequestedOutput, ...]:
-    default = _flag(parameters, "binary_data_output", "the request")
+    default = flag(parameters, "binary_data_output", "the request")
     return tuple(_parse_output(entry, default) for entry in _entries(head, "outputs"))
 
 
 def _parse_output(entry: Mapping[str, Any], default: bool) -> RequestedOutput:
-    where = f"output {quoted(entry['name'])}"
+    name = entry["name"]
+    where = _Tensor("output", name)
     parameters = _parameters(entry, where)
     return RequestedOutput(
-        name=entry["name"],
-        is_binary=_flag(parameters, "binary_data", where, default=default),
-        classes=_count(parameters, "classification", where) or 0,
-        place=_place(parameters, where),
+        name=name,
+        is_binary=flag(parameters, "binary_data", where, default=default),
+        classes=count(parameters, "classification", where) or 0,
+        place=place(parameters, where),
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgeq.errors import InvalidRequestError, RequestError
-from edgeq.serve.http.request_body import load_object, parse_infer
+from edgeq.serve.http.request_body import load_object, parse_infer, remembering_heads
 from edgeq.serve.requests import InferRequest, RequestedOutput
 from edgeq.serve.tensors import DATATYPES, DTYPES
 from edgeq.tflite.runtime import TensorSpec
@@ -310,3 +310,35 @@ def test_any_json_in_any_field_is_parsed_or_refused(key: str, value: Any) -> Non
         head[key] = value
     with contextlib.suppress(InvalidRequestError):
         parse(head, specs=SPECS, outputs=OUTPUTS)
+
+
+# ---- remembered heads
+
+
+def test_a_remembered_head_is_parsed_once_for_bytes_that_differ() -> None:
+    head_of = remembering_heads()
+    text = json.dumps({"inputs": [entry("x", np.zeros(2, np.float32), binary=True)]}).encode()
+    for values in ([1, 2], [3, 4]):
+        tail = np.array(values, np.float32).tobytes()
+        got = parse_infer(text + tail, str(len(text)), SPECS, head_of=head_of)
+        assert got.inputs["x"].tolist() == values
+    assert head_of(text) is head_of(bytes(bytearray(text)))
+
+
+def test_a_long_head_is_not_remembered() -> None:
+    head_of = remembering_heads()
+    text = json.dumps({"inputs": [{**X, "shape": [2000], "data": [1] * 2000}]}).encode()
+    assert head_of(text) is not head_of(text)
+
+
+def test_values_of_a_remembered_head_cannot_be_changed() -> None:
+    array = parse({"inputs": [X]}).inputs["x"]
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 9
+
+
+def test_a_head_that_was_refused_is_refused_again() -> None:
+    head_of = remembering_heads()
+    for _ in range(2):
+        with pytest.raises(InvalidRequestError, match="has no inputs"):
+            head_of(b"{}")
