@@ -77,7 +77,7 @@ class ProbationWatch:
             return ""
         note["deaths"] += 1
         if note["deaths"] >= MAX_DEATHS:
-            return f"the daemon died {note['deaths']} times in the probation of {live.version}"
+            return f"the daemon died {note['deaths']} times in the probation of version {live.version}"
         registry.note_probation(name, live.version, **note)
         return ""
 

@@ -4,43 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from edgeq.daemon import publisher
 from edgeq.daemon.drift import DriftWatch
 from edgeq.engines.cpu import CpuEngine
 from edgeq.errors import EngineError, RegistryError, SwapError, UnavailableError
-from tests.daemon.conftest import House
-
-IMAGES = 60
-
-
-@pytest.fixture(scope="module")
-def images(digits: Path) -> list[dict[str, np.ndarray]]:
-    stack = np.load(digits / "digits_samples.npz")["x"][:IMAGES].astype(np.float32)
-    return [{"image": image[None]} for image in stack]
-
-
-def fill(house: House, images: list[dict[str, np.ndarray]], name: str = "digits") -> None:
-    for image in images:
-        house.deployer.deployments[name].store.add(image)
-
-
-def build_int8(house: House, digits: Path, images: list[dict[str, np.ndarray]]) -> Any:
-    deployment = house.drop(digits / "digits.tflite")
-    fill(house, images)
-    house.deployer.consider_build(deployment, "samples")
-    assert house.finish_build().outcome == "succeeded"
-    assert deployment.engine == "cpu-int8"
-    return deployment
-
-
-def states(house: House, name: str = "digits") -> list[str]:
-    return [version.state for version in house.context.registry.versions(name)]
+from tests.daemon.conftest import build_int8, fill, states
 
 
 def test_a_drop_serves_as_float_and_waits_for_samples(house, digits, images):
