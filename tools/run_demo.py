@@ -36,7 +36,7 @@ STEP_TIMEOUT_S = 90.0
 CONFIG = """\
 models_dir: {root}/models
 state_dir: {root}/state
-server: {{http_port: 0, metrics_port: 0}}
+server: {{http_port: 0, grpc_port: 0, metrics_port: 0}}
 samples: {{minimum: {minimum}, maximum: 512}}
 swap: {{probation: {{window_s: 3.0}}}}
 drift: {{window: {window}, interval_s: 1.0, minimum_interval_s: 1.0}}

@@ -9,8 +9,7 @@ from pydantic import Field, Strict, model_validator
 from edgeq.config.fields import KIB, MIB, AbsolutePath, Bytes, Count, Port, Seconds, Section
 from edgeq.serve.limits import Limits
 from edgeq.serve.loopback import is_loopback_host
-from edgeq.serve.rights import Rights
-from edgeq.serve.token_file import TokenFile, read_token
+from edgeq.serve.token_file import read_token
 from edgeq.tls import ClientCertificate, TlsOptions
 
 
@@ -121,16 +120,6 @@ class Server(Section):
     def is_exposed(self) -> bool:
         """True where others than this box can reach it."""
         return not is_loopback_host(self.host)
-
-    def rights(self) -> Rights:
-        """Return who may call what; the token's file is followed from now on.
-
-        Raises:
-            ConfigError: the file cannot be read or holds no token.
-        """
-        path = self.auth.token_file
-        token = TokenFile(path) if path is not None else None
-        return Rights(token, self.auth.anonymous, self.is_exposed)
 
     @property
     def metrics_address(self) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from edgeq.config import Config
+from edgeq.config.web_config import read_web_config
 from edgeq.daemon.plane import Plane
+from edgeq.errors import EdgeqError
 from edgeq.observe.metrics import Metrics
 from edgeq.observe.metrics_server import MetricsServer
+from edgeq.observe.web_access import AccessFile
 from edgeq.serve import handover
 from edgeq.serve.calls import Calls, RequestRecord
 from edgeq.serve.data_plane import Admin
@@ -16,11 +20,17 @@ from edgeq.serve.http.app import AppParts, make_app
 from edgeq.serve.http.frontend import HttpFrontend, HttpOptions
 from edgeq.serve.http.threads import Threads
 from edgeq.serve.listening import Listener, TcpAddress, UnixAddress, open_listeners
+from edgeq.serve.loopback import is_loopback_host
 from edgeq.serve.rights import Rights
 from edgeq.serve.server import Server
 from edgeq.serve.shared_memory import SharedMemory
 from edgeq.serve.statistics import Statistics
+from edgeq.serve.token_file import TokenFile
 from edgeq.systemd import FdStore, Notifier, take_passed_sockets
+from edgeq.tls import ServerTls
+
+if TYPE_CHECKING:
+    from edgeq.serve.grpc.frontend import GrpcFrontend
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +45,17 @@ class Frontends:
 
     Raises:
         EdgeqError: a port or socket cannot be had.
+        ConfigError: a file of certificates, users or the token cannot be used.
     """
 
     def __init__(self, config: Config, metrics: Metrics, notifier: Notifier) -> None:
         server = config.server
         self._config = config
         self._metrics = metrics
+        tls = server.tls.options
+        self._tls = ServerTls(tls) if tls is not None else None
+        self._rights = _rights(config)
+        access = _metrics_access(config)
         self._store = FdStore.from_environment(notifier)
         passed = take_passed_sockets()
         addresses = (
@@ -52,9 +67,12 @@ class Frontends:
         self._regions = SharedMemory()
         self._threads = Threads()
         self._http: HttpFrontend | None = None  # until `serve`
+        self._grpc: GrpcFrontend | None = None
         self._server: Server | None = None
         try:
-            self._metrics_server = MetricsServer(metrics, server.host, server.metrics_port)
+            self._metrics_server = MetricsServer(
+                metrics, server.metrics_address, server.metrics_port, access
+            )
         except BaseException:
             self._close_listeners()
             raise
@@ -64,24 +82,35 @@ class Frontends:
         """Where clients reach it, for people."""
         http = self._listeners[0].port
         server = self._config.server
+        grpc = f"gRPC on :{self._grpc.port}, " if self._grpc is not None else ""
         return (
             f"{server.host}:{http}, metrics on :{self._metrics_server.port}, "
-            f"socket {self._config.socket_path}"
+            f"{grpc}socket {self._config.socket_path}"
         )
 
     def serve(self, plane: Plane, admin: Admin, page: Callable[[], str]) -> None:
         """Make the server that `run` runs; `page` makes the status page."""
-        server = self._config.server
+        config, server = self._config, self._config.server
         calls = Calls(plane, server.timeout_s, Statistics(), self._on_request)
-        rights = Rights(token=server.auth.read_token())
-        parts = AppParts(calls, admin, rights, self._regions, self._threads, page)
+        parts = AppParts(calls, admin, self._rights, self._regions, self._threads, page)
+        context = self._tls.context if self._tls is not None else None
         self._http = HttpFrontend(
             make_app(parts).handle,
-            HttpOptions(limits=server.limits_of_clients),
+            HttpOptions(limits=server.limits_of_clients, tls=context),
             self._listeners,
             self._adopted,
         )
-        self._server = Server([self._http])
+        self._grpc = _make_grpc(config, parts) if server.grpc_port is not None else None
+        self._server = Server([self._http, *([self._grpc] if self._grpc else [])])
+
+    def reload_certificates(self) -> None:
+        """Let new handshakes use what the certificate files hold now.
+
+        Raises:
+            ConfigError: they cannot be used; what was loaded stays in force.
+        """
+        if self._tls is not None:
+            self._tls.reload()
 
     def run(self) -> None:
         """Serve until `stop`; the body of a thread."""
@@ -118,3 +147,37 @@ class Frontends:
         self._metrics.count_request(
             record.model, record.version, record.protocol, record.code, record.seconds
         )
+
+
+def _rights(config: Config) -> Rights:
+    server = config.server
+    token_file = server.auth.token_file
+    return Rights(
+        token=None if token_file is None else TokenFile(token_file),
+        is_anonymous=server.auth.anonymous,
+        is_exposed=not is_loopback_host(server.host),
+    )
+
+
+def _make_grpc(config: Config, parts: AppParts) -> GrpcFrontend:
+    # Here, because grpc takes 30 MB that a box without it need not give.
+    from edgeq.serve.grpc.frontend import GrpcFrontend, GrpcOptions
+    from edgeq.serve.grpc.service import GrpcParts
+
+    server = config.server
+    assert server.grpc_port is not None, "what the caller asked"
+    options = GrpcOptions(
+        server.host, server.grpc_port, server.limits_of_clients, server.tls.options
+    )
+    return GrpcFrontend(
+        GrpcParts(parts.calls, parts.rights, parts.regions, parts.threads.run), options
+    )
+
+
+def _metrics_access(config: Config) -> AccessFile | None:
+    path = config.server.metrics_web_config
+    return None if path is None else AccessFile(path, read_web_config, _complain)
+
+
+def _complain(error: EdgeqError) -> None:
+    logger.warning(f"{error.message}; what was read before stays in force")

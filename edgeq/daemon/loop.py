@@ -256,6 +256,7 @@ class Daemon:
         self._notifier.reloading()
         try:
             new = load(self._config_path, self._environ)
+            self._frontends.reload_certificates()
         finally:
             self._notifier.notify(READY=1, STATUS=self._summary())
         changes = describe_changes(self._context.config, new)

@@ -22,7 +22,7 @@ from edgeq.cli.client import DaemonClient
 CONFIG = """\
 models_dir: {root}/models
 state_dir: {root}/state
-server: {{http_port: {port}, metrics_port: 0}}
+server: {{http_port: {port}, grpc_port: 0, metrics_port: 0}}
 build: {{method: entropy, refine: false}}
 samples: {{minimum: 40, maximum: 400, capture_ratio: {capture_ratio}}}
 swap: {{instances: 2, probation: {{window_s: 1.0}}}}
@@ -47,7 +47,7 @@ class Daemon:
         text = CONFIG.format(root=root, port=port, capture_ratio=capture_ratio)
         self.config.write_text(text + extra)
         self.log: list[str] = []
-        self.http_port = self.metrics_port = 0
+        self.http_port = self.metrics_port = self.grpc_port = 0
         self.process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._clients: list[triton.InferenceServerClient] = []
@@ -67,7 +67,9 @@ class Daemon:
         self._reader.start()
         line = self._wait_for_line("serving on", mark)
         words = line.split("serving on ")[1].split(", ")
-        self.http_port, self.metrics_port = (int(word.rsplit(":", 1)[1]) for word in words[:2])
+        self.http_port, self.metrics_port, self.grpc_port = (
+            int(word.rsplit(":", 1)[1]) for word in words[:3]
+        )
         return time.monotonic() - started
 
     def _spawn(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
