@@ -136,6 +136,21 @@ def test_an_optional_certificate_may_be_absent_but_not_wrong(authority, pair, tm
         talk(server, client_context(authority.ca_file, strange.cert_file, strange.key_file))
 
 
+def test_without_an_authority_of_its_own_the_system_s_are_asked(authority, pair):
+    """As Go does it for exporter-toolkit's file without client_ca_file."""
+    server = server_context(replace(options(pair), client_certificate="optional"))
+    assert talk(server, client_context(authority.ca_file, None, None)).client_names == set()
+    stranger = authority.issue("stranger", is_client=True)
+    with pytest.raises(REFUSED):
+        talk(server, client_context(authority.ca_file, stranger.cert_file, stranger.key_file))
+
+
+def test_the_client_s_order_of_ciphers_counts_where_the_server_has_none(authority, pair):
+    assert server_context(options(pair)).options & ssl.OP_CIPHER_SERVER_PREFERENCE
+    given = replace(options(pair), prefers_own_order=False)
+    assert not server_context(given).options & ssl.OP_CIPHER_SERVER_PREFERENCE
+
+
 def test_nothing_at_all_is_no_certificate():
     assert names_of(None) == names_of({}) == frozenset()
 
@@ -225,10 +240,12 @@ def test_files_in_each_other_s_place_are_told(pair):
 
 
 @pytest.mark.parametrize("field", ["cert_file", "key_file", "client_ca_file"])
-def test_a_damaged_file_is_named(field, authority, pair):
+@pytest.mark.parametrize("keep", [60, 10_000])  # cut short, or whole with another content
+def test_a_damaged_file_is_named(keep, field, authority, pair):
     given = options(pair, authority.ca_file)
     path: Path = getattr(given, field)
-    path.write_bytes(path.read_bytes().replace(b"A", b"-")[:200])
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([first, *(line[::-1] for line in rest[:-1]), rest[-1]])[:keep])
     assert str(path) in failure(given)
 
 

@@ -96,3 +96,19 @@ def test_metrics_listen_where_the_server_does_unless_they_are_told() -> None:
     assert Config().server.metrics_address == "127.0.0.1"
     server = Config.model_validate({"server": {"metrics_host": "192.0.2.1"}}).server
     assert server.metrics_address == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("ports", "said"),
+    [
+        ({"http_port": 8001}, "http_port and grpc_port are both 8001"),
+        ({"metrics_port": 8000}, "http_port and metrics_port are both 8000"),
+        ({"grpc_port": 8002}, "grpc_port and metrics_port are both 8002"),
+    ],
+)
+def test_two_servers_do_not_share_a_port(ports: dict[str, int], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Config.model_validate({"server": ports})
+    free = Config.model_validate({"server": {"http_port": 8001, "grpc_port": None}}).server
+    assert free.http_port == 8001
+    Config.model_validate({"server": dict.fromkeys(("http_port", "metrics_port"), 0)})
