@@ -175,7 +175,8 @@ def _let_run_together(instances: list[Instance], golden: Golden | None, size: in
     instances[:] = [
         Instance(instance.engine, twin) for instance, twin in zip(instances, twins, strict=True)
     ]
-    return f"{twins[0].least} to {size} requests run together"
+    least = max(twin.least for twin in twins)
+    return f"{size if least == size else f'{least} to {size}'} requests run together"
 
 
 def _watched(specs: Iterable[TensorSpec], golden: Golden | None) -> frozenset[str]:
