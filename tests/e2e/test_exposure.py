@@ -112,12 +112,16 @@ def test_a_client_certificate_lets_in_where_one_is_asked_for(daemon: Daemon, tmp
             "EDGEQ_SERVER_TLS_CERT_FILE": str(pair.cert_file),
             "EDGEQ_SERVER_TLS_KEY_FILE": str(pair.key_file),
             "EDGEQ_SERVER_TLS_CLIENT_CA_FILE": str(authority.ca_file),
+            "EDGEQ_SERVER_LIMITS_HEADER_TIMEOUT_S": "1",
         }
     )
     tls = client_context(authority.ca_file, known.cert_file, known.key_file)
     assert ask(daemon, "/edgeq/status", tls) == (200, "")
     with pytest.raises((OSError, http.client.HTTPException)):
         ask(daemon, "/v2/health/live", client_context(authority.ca_file, None, None))
+    with socket.create_connection(("127.0.0.1", daemon.http_port), timeout=20) as silent:
+        silent.sendall(b"\x16\x03\x01")  # the first bytes of a handshake that never ends
+        assert silent.recv(1) == b""
     url = f"https://127.0.0.1:{daemon.http_port}"
     shown = Credentials(None, authority.ca_file, known.cert_file, known.key_file)
     with pytest.raises(DaemonError, match="no token is configured"):

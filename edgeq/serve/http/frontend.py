@@ -68,11 +68,13 @@ class HttpFrontend:
             with contextlib.suppress(OSError):  # its client has gone meanwhile
                 await self.loop.connect_accepted_socket(self._go_on, kept)
         for listener in self._listeners:
-            is_tcp = listener.socket.family != socket.AF_UNIX
+            tls = self._tls if listener.socket.family != socket.AF_UNIX else None
             server = await self.loop.create_server(
                 lambda: Connection(self),
                 sock=listener.socket.dup(),
-                ssl=self._tls if is_tcp else None,
+                ssl=tls,
+                # A handshake is no connection yet, and counted nowhere: asyncio gives it a minute.
+                ssl_handshake_timeout=self.limits.header_timeout_s if tls is not None else None,
                 backlog=listener.backlog,
             )
             self._servers.append(server)
