@@ -24,10 +24,15 @@ def peer_of(context: Context, *, may_have_certificate: bool) -> Peer:
     kind, _, address = context.peer().partition(":")
     if kind == "unix":
         return Peer(is_unix=True, is_loopback=False)
-    host = unquote(address).rpartition(":")[0].strip("[]")
+    is_local = address.startswith("127.") or is_loopback_address(_host(address))
     # Only certificates that the handshake verified get there.
     is_known = may_have_certificate and "x509_pem_cert" in context.auth_context()
-    return Peer(False, is_loopback_address(host), is_known)
+    return Peer(False, is_local, is_known)
+
+
+def _host(address: str) -> str:
+    """Take the port and the brackets off `%5B::1%5D:8001`."""
+    return unquote(address).rpartition(":")[0].strip("[]")
 
 
 def authorization_of(context: Context) -> str:
