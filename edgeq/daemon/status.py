@@ -33,6 +33,7 @@ def _model(context: Context, deployment: Deployment) -> dict[str, Any]:
             "since": live.since,
             "method": deployment.method,
             "fault": live.fault,  # of a GPU, whose place the CPU took
+            "batching": live.batching,
         }
         if live
         else None,
