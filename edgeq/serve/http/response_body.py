@@ -52,8 +52,7 @@ def encode_infer(
         InvalidRequestError: an output was asked for that is not there, or does not fit its place.
         EngineError: an output cannot be sent.
     """
-    every = tuple(RequestedOutput(name, request.is_binary) for name in outputs)
-    wanted = request.outputs or every
+    wanted = request.outputs or [RequestedOutput(name, request.is_binary) for name in outputs]
     _check_present(wanted, outputs)
     parts = _Parts()
     for output in wanted:
@@ -74,13 +73,15 @@ def _place_output(
     """Put an output where the client said, and return what the JSON says of it."""
     place = output.place
     assert place is not None, "what the caller asked"
-    where = f"output {quoted(output.name)}"
     if write_region is None:
-        raise InvalidRequestError(f"{where} is to go into shared memory, of which there is none")
+        raise InvalidRequestError(
+            f"output {quoted(output.name)} is to go into shared memory, of which there is none"
+        )
     shape, datatype, raw = _raw(output, array)
     if len(raw) > place.size:
         raise InvalidRequestError(
-            f"{where} has {len(raw)} bytes; its place in shared memory has {place.size}"
+            f"output {quoted(output.name)} has {len(raw)} bytes; "
+            f"its place in shared memory has {place.size}"
         )
     write_region(place, raw)
     parameters = {
