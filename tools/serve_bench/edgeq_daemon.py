@@ -26,7 +26,7 @@ RUN = ("-m", "edgeq", "run")
 CONFIG = """\
 models_dir: {root}/models
 state_dir: {root}/state
-server: {{http_port: {http}, grpc_port: {grpc}, metrics_port: {metrics}}}
+server: {{http_port: {http}, grpc_port: {grpc}, metrics_port: {metrics}{server}}}
 intake: {{settle_s: 0.1, rescan_s: 1.0}}
 """
 SERVED_LIMIT_S = 90.0
