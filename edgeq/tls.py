@@ -1,6 +1,6 @@
 """Certificate and key files -> TLS contexts of a server or a client, and what is wrong with them.
 
-TLS 1.2 at least. A server's context follows its files: a handshake takes what was last loaded.
+TLS 1.2 at least. A server's context follows its files: a renewed certificate needs no restart.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -52,17 +52,25 @@ class TlsOptions:
 
 
 class ServerTls:
-    """The context of a listener, whose files can be read again while it serves.
+    """The context of a listener, which follows its files while it serves.
+
+    They are looked at in each handshake. Files that cannot be used, as halfway through a renewal,
+    leave what was loaded before in force.
+
+    Args:
+        options: the files.
+        on_problem: is told once why changed files are not in force.
 
     Raises:
         ConfigError: names the file and what is wrong with it.
     """
 
-    def __init__(self, options: TlsOptions) -> None:
+    def __init__(self, options: TlsOptions, on_problem: Callable[[ConfigError], None]) -> None:
         self._options = options
-        self._current = server_context(options)
+        self._on_problem = on_problem
+        self.reload()
         self.context = server_context(options)  # what a listener is given, once
-        # Called at every handshake, with or without a server name. `load_cert_chain` on the same
+        # Called in every handshake, with or without a server name. `load_cert_chain` on the same
         # context would do for certificates, but could neither take an authority away again nor
         # fail halfway without leaving a certificate that has no key.
         self.context.sni_callback = self._take_current
@@ -73,10 +81,19 @@ class ServerTls:
         Raises:
             ConfigError: they cannot be used; what was loaded before stays in force.
         """
+        self._seen = self._look()  # before they are read: what changes meanwhile is seen next time
         self._current = server_context(self._options)
 
     def _take_current(self, handshake: Any, _name: str | None, _context: ssl.SSLContext) -> None:
+        if self._look() != self._seen:
+            try:
+                self.reload()
+            except ConfigError as error:
+                self._on_problem(error)
         handshake.context = self._current
+
+    def _look(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(map(files.fingerprint, self._options.paths))
 
 
 def server_context(options: TlsOptions) -> ssl.SSLContext:

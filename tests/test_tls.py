@@ -158,46 +158,65 @@ def test_nothing_at_all_is_no_certificate():
 # ---- reload
 
 
+class Followed:
+    """A listener's TLS whose problems are kept."""
+
+    def __init__(self, given: TlsOptions) -> None:
+        self.problems: list[ConfigError] = []
+        self.tls = ServerTls(given, self.problems.append)
+
+    def talk(self, client: ssl.SSLContext, name: str = "127.0.0.1") -> Met:
+        return talk(self.tls.context, client, name)
+
+
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
-def test_after_a_reload_new_handshakes_show_the_new_certificate(name, authority, pair):
-    tls, client = ServerTls(options(pair)), client_context(authority.ca_file, None, None)
-    first = talk(tls.context, client, name).serial
+def test_the_next_handshake_shows_a_renewed_certificate(name, authority, pair):
+    followed = Followed(options(pair))
+    client = client_context(authority.ca_file, None, None)
+    first = followed.talk(client, name).serial
+    assert followed.talk(client, name).serial == first
     authority.issue("server")
-    assert talk(tls.context, client, name).serial == first
-    tls.reload()
-    assert talk(tls.context, client, name).serial != first
+    assert followed.talk(client, name).serial != first
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_after_a_reload_the_old_authority_s_clients_are_refused(version, authority, pair, tmp_path):
+def test_clients_of_an_authority_that_is_gone_are_refused(version, authority, pair, tmp_path):
     trusted = tmp_path / "trusted.pem"
     trusted.write_bytes(authority.ca_file.read_bytes())
-    tls = ServerTls(options(pair, trusted))
+    followed = Followed(options(pair, trusted))
     old = authority.issue("old", is_client=True)
     other = Authority(tmp_path, "other")
     new = other.issue("new", is_client=True)
     clients = [client_context(authority.ca_file, p.cert_file, p.key_file) for p in (old, new)]
     for client in clients:
         client.maximum_version = version
-    assert talk(tls.context, clients[0])
+    assert followed.talk(clients[0])
     with pytest.raises(REFUSED):
-        talk(tls.context, clients[1])
+        followed.talk(clients[1])
     trusted.write_bytes(other.ca_file.read_bytes())
-    tls.reload()
-    assert talk(tls.context, clients[1])
+    assert followed.talk(clients[1])
     with pytest.raises(REFUSED):
-        talk(tls.context, clients[0])
+        followed.talk(clients[0])
 
 
-def test_a_reload_of_files_that_do_not_fit_leaves_the_old_ones_in_force(authority, pair):
-    tls, client = ServerTls(options(pair)), client_context(authority.ca_file, None, None)
-    first = talk(tls.context, client).serial
-    key = pair.key_file.read_bytes()
+def test_halfway_through_a_renewal_the_old_files_stay_in_force(authority, pair):
+    followed = Followed(options(pair))
+    client = client_context(authority.ca_file, None, None)
+    first = followed.talk(client).serial
+    old_key = pair.key_file.read_bytes()
     authority.issue("server")
-    pair.key_file.write_bytes(key)
+    new_key = pair.key_file.read_bytes()
+    pair.key_file.write_bytes(old_key)
+    for _ in range(3):
+        assert followed.talk(client).serial == first
+    (problem,) = followed.problems  # told once
+    assert "is not the key of the certificate" in problem.message
     with pytest.raises(ConfigError, match="is not the key of the certificate"):
-        tls.reload()
-    assert talk(tls.context, client).serial == first
+        followed.tls.reload()
+    pair.key_file.write_bytes(new_key)
+    followed.tls.reload()
+    assert followed.talk(client).serial != first
+    assert len(followed.problems) == 1
 
 
 def test_the_files_are_those_named(authority, pair):

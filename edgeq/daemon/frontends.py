@@ -53,7 +53,7 @@ class Frontends:
         self._config = config
         self._metrics = metrics
         tls = server.tls.options
-        self._tls = ServerTls(tls) if tls is not None else None
+        self._tls = ServerTls(tls, _complain) if tls is not None else None
         self._rights = _rights(config)
         access = _metrics_access(config)
         self._store = FdStore.from_environment(notifier)

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import edgeq
 from edgeq import files, log
-from edgeq.config import Config, describe_changes, load
+from edgeq.config import Config, cautions, describe_changes, load
 from edgeq.daemon.admin import AdminCommands
 from edgeq.daemon.builder import Builder, BuildJob, BuildOutcome
 from edgeq.daemon.capture import Capture
@@ -112,6 +112,8 @@ class Daemon:
         self._deploy.submit(self._guarded, self._deployer.resume_builds)
         self._notifier.notify(READY=1, STATUS=self._summary(), MAINPID=os.getpid())
         logger.info(f"serving on {self._frontends.where}")
+        for caution in cautions(self._context.config):
+            logger.warning(caution)
 
     def _serve(self) -> None:
         admin = AdminCommands(
