@@ -75,9 +75,9 @@ class ProbationWatch:
         note, live = registry.probation(name), registry.live(name)
         if note is None or live is None:
             return ""
-        note["deaths"] += 1
-        if note["deaths"] >= MAX_DEATHS:
-            return f"the daemon died {note['deaths']} times in the probation of version {live.version}"
+        deaths = note["deaths"] = note["deaths"] + 1
+        if deaths >= MAX_DEATHS:
+            return f"the daemon died {deaths} times in the probation of version {live.version}"
         registry.note_probation(name, live.version, **note)
         return ""
 

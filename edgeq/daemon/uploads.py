@@ -65,7 +65,11 @@ class Uploads:
         self._refuse_pinned(name)
         with self._turn, self._staged(name, content) as candidate:
             received = receive(self._context, candidate, is_asked_for=True)
-            self._on_deploy_thread(lambda: self._serve(candidate, received, content))
+            try:
+                self._on_deploy_thread(lambda: self._serve(candidate, received, content))
+            finally:
+                if received.drop is not None:
+                    received.drop.path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _staged(self, name: str, content: bytes) -> Iterator[Candidate]:
@@ -73,6 +77,7 @@ class Uploads:
         path = self._context.paths.staging / f"{name}-{os.urandom(6).hex()}-sent{MODEL_SUFFIX}"
         sidecar = self._context.config.models_dir / f"{name}{SIDECAR_SUFFIX}"
         try:
+            files.make_directory(path.parent)
             files.write_atomic(path, content)
             fingerprint = Fingerprint(path, Stamp.of(path.stat()))
         except OSError as error:
@@ -104,7 +109,6 @@ class Uploads:
         if received.drop is None or deployment is None:
             raise UnavailableError(f"the model {candidate.name!r} changed while it was read")
         if deployment.slot.live is not None and deployment.model_sha256 == received.drop.sha256:
-            received.drop.path.unlink(missing_ok=True)
             self._deployer.load(candidate.name)
         elif error := self._deployer.serve_now(deployment, received.drop):
             raise InvalidRequestError(error.message, hint=error.hint)
