@@ -272,7 +272,8 @@ class Publisher:
             return Choice("load-then-drop", "nothing serves")
         if policy != "auto":
             return Choice(policy, "as configured")
-        needed = options.instances * bundle_bytes(bundle)
+        twin = options.max_batch if options.max_batch > 1 else 0  # its values are so many samples'
+        needed = options.instances * (1 + twin) * bundle_bytes(bundle)
         return choose_policy(needed, available_memory(self._context.root))
 
     def _took_over(self, deployment: Deployment, bundle: Bundle, swap: Swap) -> None:
