@@ -63,7 +63,9 @@ class Frontends:
             UnixAddress("unix", config.socket_path),
         )
         self._listeners: list[Listener] = open_listeners(addresses, passed, self._store)
-        self._adopted = handover.adopt(passed, self._listeners, self._store)
+        # Connections of a time before TLS end here; TLS itself cannot be handed over.
+        plain = [each for each in self._listeners if tls is None or each.port == 0]
+        self._adopted = handover.adopt(passed, plain, self._store)
         self._regions = SharedMemory()
         self._threads = Threads()
         self._http: HttpFrontend | None = None  # until `serve`

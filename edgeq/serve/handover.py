@@ -44,6 +44,9 @@ def adopt(
     """Return the parked connections of these listeners; others that were parked are closed.
 
     The manager forgets them all, so that one that ends later ends for its client, too.
+
+    Args:
+        listeners: those whose connections are plain.
     """
     parked = [each for each in passed if each.name.startswith(CONNECTION_PREFIX)]
     for name in {each.name for each in parked}:

@@ -74,14 +74,15 @@ class Load:
             thread.start()
 
     def _run(self, connect: Connect, is_kept: bool) -> None:
+        connection = connect()
         try:
             while not self._ended.is_set():
                 connection = connect()
                 with contextlib.closing(connection):
                     self._ask(connection, is_kept)
         except (OSError, http.client.HTTPException) as error:
-            kind = "kept" if is_kept else "new"
-            self.failures.append(f"{kind} {connect()}: {type(error).__name__}: {error}")
+            kind = "a kept" if is_kept else "a new"
+            self.failures.append(f"{kind} {type(connection).__name__}: {error!r}")
 
     def _ask(self, connection: http.client.HTTPConnection, is_kept: bool) -> None:
         started = time.monotonic()
