@@ -13,6 +13,8 @@
 - Who may connect to the Unix socket is the file's mode: owner and group.
 - Loopback is what the *server* listens on. On a server that others reach, a connection within the
   box proves nothing: behind a proxy or a mesh's sidecar everybody comes from 127.0.0.1.
+- A web page is nobody: a browser on the box carries its requests to loopback, whoever wrote it, and
+  names it in `Origin`. Such a page cannot load or unload without the token.
 - A client certificate counts where the server asked for one (`server.tls.client_ca_file`).
 - Refused for want of a token that would open it: UnauthenticatedError (401, gRPC's
   UNAUTHENTICATED). Where no token is configured, none would: ForbiddenError (403,
@@ -81,13 +83,14 @@ class Rights:
     is_anonymous: bool = False
     is_exposed: bool = False
 
-    def check(self, call: Call, peer: Peer, authorization: str) -> None:
+    def check(self, call: Call, peer: Peer, authorization: str, origin: str = "") -> None:
         """Refuse a call without the right to make it.
 
         Args:
             call: what kind of thing is asked for.
             peer: who asks.
             authorization: the header's value, or gRPC's metadata of that name; "" for none.
+            origin: the header's value, which browsers send; "" for none.
 
         Raises:
             UnauthenticatedError: the token is absent or wrong.
@@ -96,7 +99,7 @@ class Rights:
         if call is Call.HEALTH or peer.is_unix:
             return
         token = self._configured()
-        if self._is_open(call, peer, has_token=bool(token)) or _knows(token, authorization):
+        if self._is_open(call, peer, token, origin) or _knows(token, authorization):
             return
         if not token:
             raise ForbiddenError(
@@ -108,13 +111,13 @@ class Rights:
             hint="Send the token of server.auth, or use the daemon's Unix socket.",
         )
 
-    def _is_open(self, call: Call, peer: Peer, *, has_token: bool) -> bool:
+    def _is_open(self, call: Call, peer: Peer, token: str, origin: str) -> bool:
         """True where the table asks for no token."""
         is_local = peer.is_loopback and not self.is_exposed
         is_known = is_local or peer.has_client_certificate
         if call is Call.USE:
             return is_known or self.is_anonymous
-        return call is Call.CHANGE_MODELS and is_known and not has_token
+        return call is Call.CHANGE_MODELS and is_known and not token and not origin
 
     def _configured(self) -> str:
         return self.token.token() if isinstance(self.token, TokenFile) else self.token or ""

@@ -63,6 +63,15 @@ def test_on_an_exposed_server_a_connection_within_the_box_is_a_stranger_s() -> N
     assert answer(Rights("t", is_exposed=True), USE, UNIX) == 200
 
 
+def test_a_web_page_on_the_box_cannot_load_or_unload_without_the_token() -> None:
+    """A browser sends a page's POST to loopback unasked; it names the page in Origin."""
+    page = "http://elsewhere.example"
+    with pytest.raises(ForbiddenError):
+        Rights().check(CHANGE, LOOPBACK, "", page)
+    Rights("t").check(CHANGE, LOOPBACK, "Bearer t", page)
+    Rights().check(USE, LOOPBACK, "", page)
+
+
 # ---- the token
 
 

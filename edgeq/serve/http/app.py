@@ -43,7 +43,8 @@ class App:
         """Answer a request, at once or later."""
         try:
             route, request.parameters = self._router.find(request.method, request.path)
-            self._rights.check(route.call, request.peer, request.header(b"authorization"))
+            authorization, origin = request.header(b"authorization"), request.header(b"origin")
+            self._rights.check(route.call, request.peer, authorization, origin)
             outcome = route.handler(request)
         except CANCELLED_OR_FAILED as error:
             return error_answer(error)

@@ -362,3 +362,10 @@ def test_a_configured_token_closes_load_over_tcp(start: Any) -> None:
     assert running.request("POST", path).status == 401
     assert running.request("POST", path, None, {"Authorization": "Bearer swordfish"}).status == 200
     assert running.request("POST", path, unix=True).status == 200
+
+
+def test_a_web_page_cannot_unload_a_model(running: Any) -> None:
+    path, page = "/v2/repository/models/echo/unload", {"Origin": "http://elsewhere.example"}
+    assert running.request("POST", path, b"", page).status == 403
+    assert running.plane.calls == []
+    assert running.request("POST", path, b"", page, unix=True).status == 200
