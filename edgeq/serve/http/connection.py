@@ -204,17 +204,17 @@ class Connection(asyncio.Protocol):
     # ---- requests
 
     def _request(self) -> Request:
-        url = httptools.parse_url(self._url)
-        method = self._parser.get_method().decode("ascii")
+        path, query = _target(self._url)
+        parser, chunks = self._parser, self._chunks
         return Request(
-            method=method,
-            path=url.path.decode("latin-1") if url.path else "/",
-            query=url.query.decode("latin-1") if url.query else "",
+            method=parser.get_method().decode("ascii"),
+            path=path,
+            query=query,
             headers=self._headers,
-            body=self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks),
+            body=chunks[0] if len(chunks) == 1 else b"".join(chunks),
             peer=self._peer,
             max_body_bytes=self._limits.max_body_bytes,
-            keep_alive=self._parser.should_keep_alive() and not self._parser.should_upgrade(),
+            keep_alive=parser.should_keep_alive() and not parser.should_upgrade(),
         )
 
     def _can_take(self, size: int) -> bool:
@@ -370,3 +370,13 @@ class Connection(asyncio.Protocol):
         self._is_deaf = True
         self._transport.abort()
         return kept
+
+
+def _target(url: bytes) -> tuple[str, str]:
+    """Return path and query of a request's target: a path, or a whole URL as proxies send it."""
+    if url.startswith(b"/"):
+        path, _, query = url.partition(b"#")[0].partition(b"?")
+    else:
+        parsed = httptools.parse_url(url)
+        path, query = parsed.path or b"/", parsed.query or b""
+    return path.decode("latin-1"), query.decode("latin-1")

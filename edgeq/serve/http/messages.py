@@ -57,13 +57,14 @@ class Answer:
 
     def head(self, date: bytes, *, is_last: bool) -> bytes:
         """Return status line and headers."""
-        lines = [f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Unknown')}"]
+        text = f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Unknown')}\r\n"
         if self.parts or self.status != 204:
-            lines.append(f"content-type: {self.media}\r\ncontent-length: {self.size}")
-        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+            text += f"content-type: {self.media}\r\ncontent-length: {self.size}\r\n"
+        for name, value in self.headers.items():
+            text += f"{name}: {value}\r\n"
         if is_last:
-            lines.append("connection: close")
-        return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n" + date + b"\r\n"
+            text += "connection: close\r\n"
+        return text.encode("latin-1", "replace") + date + b"\r\n"
 
 
 Handler = Callable[[Request], "Answer | Awaitable[Answer]"]
