@@ -44,6 +44,8 @@ class Gate:
         """
         peer = peer_of(context, may_have_certificate=self._asks_certificates)
         self._rights.check(kind, peer, authorization_of(context))
+        if self.is_stopping and kind is not Call.HEALTH:
+            raise UnavailableError("the server is shutting down")
         if len(self._inside) >= self._limits.max_connections and kind is not Call.HEALTH:
             raise UnavailableError(
                 f"{len(self._inside)} calls are being answered, as many as are taken",
@@ -106,9 +108,19 @@ class Gate:
             return DeadlineError("the client's deadline passed before there was an answer")
         return error
 
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self.is_stopping = True
+
+    async def until_empty(self, seconds: float) -> None:
+        """Wait for the calls inside to end, for some time."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while self._inside and loop.time() < until:
+            await asyncio.sleep(0.01)
+
     def cancel_all(self) -> None:
         """End the calls that are still inside; they are answered UNAVAILABLE."""
-        self.is_stopping = True
         for task in list(self._inside):
             task.cancel()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -64,6 +65,13 @@ class Serving:
 
 
 StartGrpc = Callable[..., Serving]
+
+
+@pytest.fixture(autouse=True)
+def _grpc_has_nothing_to_complain_of(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    complaints = [each for each in caplog.get_records("call") if each.name.startswith("grpc")]
+    assert [each.getMessage() for each in complaints if each.levelno >= logging.WARNING] == []
 
 
 @pytest.fixture
