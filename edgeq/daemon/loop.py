@@ -1,10 +1,12 @@
 """The daemon: startup -> loop -> shutdown; starts and joins every thread and child.
 
 main      signals, the scanner, timers, the service manager's watchdog
+intake    opens drops in a child, one after the other (drops.py)
 deploy    drops, swaps, rollbacks, one after the other (deployer.py)
 capture   samples and drift windows (capture.py)
 server    the event loop of the data plane (frontends.py, serve/server.py)
 infer-*   one pool a model, owned by its slot (swap/)
+shadow-*  the version before, beside one on probation (swap/shadow.py)
 build-*   reads the progress of the one build child (builder.py)
 """
 
@@ -71,6 +73,7 @@ class Daemon:
         quarantine = Quarantine(paths.quarantine)
         self._context = Context(config, paths, registry, quarantine, metrics)
         self._wake: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._intake = ThreadPoolExecutor(1, thread_name_prefix="intake")
         self._deploy = ThreadPoolExecutor(1, thread_name_prefix="deploy")
         builder = Builder(paths.building, self._on_progress, self._on_build_end)
         self._builder = builder
@@ -168,13 +171,14 @@ class Daemon:
             self._problem = found.problem
             logger.error(f"drop folder: {found.problem or 'readable again'}")
         for candidate in found.settled:
-            self._deploy.submit(self._guarded, self._take, candidate)
+            self._intake.submit(self._guarded, self._take, candidate)
         for name in found.removed:
             self._deploy.submit(self._guarded, self._deployer.removed, name)
         return PENDING_SCAN_S if found.pending else self._context.config.intake.rescan_s
 
     def _take(self, candidate: Candidate) -> None:
-        if not self._deployer.take(candidate):
+        received = self._deployer.admit(candidate)  # a minute at most, and nobody else waits
+        if not self._on_deploy_thread(lambda: self._deployer.deploy(candidate, received)):
             self._scanner.forget(candidate.name)  # the next rescan tries it again
 
     def _tick(self) -> None:
@@ -285,6 +289,7 @@ class Daemon:
         self._builder.close()
         if hasattr(self, "_frontends"):
             self._frontends.stop(SHUTDOWN_GRACE_S)
+        self._intake.shutdown(wait=True, cancel_futures=True)
         self._deploy.shutdown(wait=True, cancel_futures=True)
         self._capture.stop()
         for thread in reversed(self._threads):
