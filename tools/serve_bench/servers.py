@@ -95,6 +95,7 @@ def _stack(script: str, *arguments: str, unix: bool = False) -> Callable[..., St
         (port,) = free_ports(1)
         socket = folder / "stack.sock" if unix else None
         command = [str(python), str(SCRIPTS / script), "--port", str(port), *arguments]
+        command += ["--shape", ",".join(map(str, workload.output_shape))]
         command += ["--unix", str(socket)] if socket else []
         running = start([*command, *_model_arguments(workload)], folder, "stack",
                         {"PYTHONPATH": str(SCRIPTS)})  # fmt: skip

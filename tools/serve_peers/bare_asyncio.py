@@ -6,7 +6,7 @@ import asyncio
 import re
 from typing import cast
 
-from protocol import HEADER_LENGTH, Work, answer, make_parser, make_work, response_head
+from protocol import HEADER_LENGTH, Work, answer, make_parser, make_work, response_head, shape_of
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 JSON_LENGTH = re.compile(rb"\r\n" + HEADER_LENGTH + rb": *(\d+)", re.IGNORECASE)
@@ -16,8 +16,8 @@ END = b"\r\n\r\n"
 class BareProtocol(asyncio.Protocol):
     """One connection; requests one after the other, each with a body."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, work: Work, shape: list[int]) -> None:
+        self._work, self._shape = work, shape
         self._received = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -42,17 +42,18 @@ class BareProtocol(asyncio.Protocol):
         if found is None:  # a health check
             self._transport.write(response_head(0, 0))
             return
-        told, output = answer(body, int(found[1]), self._work)
+        told, output = answer(body, int(found[1]), self._work, self._shape)
         head = response_head(len(told) + len(output), len(told))
         self._transport.write(b"".join((head, told, output)))
 
 
 async def serve() -> None:
     options = make_parser().parse_args()
-    work, loop = make_work(options.model), asyncio.get_running_loop()
-    server = await loop.create_server(lambda: BareProtocol(work), "127.0.0.1", options.port)
+    loop = asyncio.get_running_loop()
+    work, shape = make_work(options.model), shape_of(options.shape)
+    server = await loop.create_server(lambda: BareProtocol(work, shape), "127.0.0.1", options.port)
     if options.unix:
-        await loop.create_unix_server(lambda: BareProtocol(work), options.unix)
+        await loop.create_unix_server(lambda: BareProtocol(work, shape), options.unix)
     await server.serve_forever()
 
 

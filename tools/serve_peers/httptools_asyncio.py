@@ -6,14 +6,14 @@ import asyncio
 from typing import cast
 
 import httptools
-from protocol import HEADER_LENGTH, Work, answer, make_parser, make_work, response_head
+from protocol import HEADER_LENGTH, Work, answer, make_parser, make_work, response_head, shape_of
 
 
 class HttptoolsProtocol(asyncio.Protocol):
     """One connection; httptools calls `on_...` as it reads."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, work: Work, shape: list[int]) -> None:
+        self._work, self._shape = work, shape
         self._parser = httptools.HttpRequestParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -37,15 +37,18 @@ class HttptoolsProtocol(asyncio.Protocol):
         if not self._header_length:  # a health check
             self._transport.write(response_head(0, 0))
             return
-        told, output = answer(b"".join(self._body), self._header_length, self._work)
+        told, output = answer(b"".join(self._body), self._header_length, self._work, self._shape)
         head = response_head(len(told) + len(output), len(told))
         self._transport.write(b"".join((head, told, output)))
 
 
 async def serve() -> None:
     options = make_parser().parse_args()
-    work, loop = make_work(options.model), asyncio.get_running_loop()
-    server = await loop.create_server(lambda: HttptoolsProtocol(work), "127.0.0.1", options.port)
+    loop = asyncio.get_running_loop()
+    work, shape = make_work(options.model), shape_of(options.shape)
+    server = await loop.create_server(
+        lambda: HttptoolsProtocol(work, shape), "127.0.0.1", options.port
+    )
     await server.serve_forever()
 
 

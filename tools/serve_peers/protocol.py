@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 Work = Callable[[memoryview], bytes]
@@ -20,7 +20,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--unix", default="")
     parser.add_argument("--model", type=Path, default=None, help="none: the identity, without one")
+    parser.add_argument("--shape", default="", help="of the answer, e.g. 1,10; none: the request's")
     return parser
+
+
+def shape_of(text: str) -> list[int]:
+    return [int(extent) for extent in text.split(",")] if text else []
 
 
 def make_work(model: Path | None) -> Work:
@@ -43,15 +48,17 @@ def make_work(model: Path | None) -> Work:
     return run
 
 
-def answer(body: bytes, header_length: int, work: Work) -> tuple[bytes, bytes]:
-    """Return the answer's JSON and its tensor; the shape is only told where it is the input's."""
+def answer(
+    body: bytes, header_length: int, work: Work, shape: Sequence[int]
+) -> tuple[bytes, bytes]:
+    """Return the answer's JSON and its tensor; an empty shape is the request's."""
     request = json.loads(body[:header_length])
     given = request["inputs"][0]
     output = work(memoryview(body)[header_length:])
     told = {
         "name": request["outputs"][0]["name"],
         "datatype": given["datatype"],
-        "shape": given["shape"],
+        "shape": shape or given["shape"],
         "parameters": {"binary_data_size": len(output)},
     }
     return json.dumps({"model_name": "m", "model_version": "1", "outputs": [told]}).encode(), output
