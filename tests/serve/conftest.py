@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -244,7 +245,7 @@ Start = Callable[..., Running]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start servers; keywords are `timeout_s`, `rights`, `connections`, and fields of Limits."""
+    """Start servers; keywords are `timeout_s`, `rights`, `connections`, `tls`, Limits' own."""
     started: list[Running] = []
 
     def begin(
@@ -252,6 +253,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         timeout_s: float = 5,
         rights: Rights | None = None,
         connections: Sequence[socket.socket] = (),
+        tls: ssl.SSLContext | None = None,
         **limits: Any,
     ) -> Running:
         plane, admin, regions, threads = FakeDataPlane(), FakeAdmin(), SharedMemory(), Threads()
@@ -263,7 +265,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         path = tmp_path / f"run{len(started)}" / "edgeq.sock"
         addresses = (TcpAddress("http", "127.0.0.1", 0), UnixAddress("unix", path))
         listeners = open_listeners(addresses, [], FdStore(Notifier(None)))
-        options = HttpOptions(limits=Limits(**{"max_body_bytes": MAX_BODY_BYTES, **limits}))
+        options = HttpOptions(Limits(**{"max_body_bytes": MAX_BODY_BYTES, **limits}), tls)
         frontend = HttpFrontend(make_app(parts).handle, options, listeners, connections)
         server = Server([frontend])
         thread = threading.Thread(target=server.run)

@@ -13,6 +13,7 @@ from email.utils import formatdate
 
 from edgeq.errors import EdgeqError, UnavailableError
 from edgeq.serve.http.connection import Connection
+from edgeq.serve.http.handshake import Handshake
 from edgeq.serve.http.messages import Answer, Request
 from edgeq.serve.limits import Limits
 from edgeq.serve.listening import Listener
@@ -54,6 +55,7 @@ class HttpFrontend:
         self._adopted = list(connections)
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
+        self._handshakes: set[Handshake] = set()
         self._body_bytes = 0
         self._is_stopping = False
         self._is_parking = False
@@ -68,16 +70,16 @@ class HttpFrontend:
             with contextlib.suppress(OSError):  # its client has gone meanwhile
                 await self.loop.connect_accepted_socket(self._go_on, kept)
         for listener in self._listeners:
-            tls = self._tls if listener.socket.family != socket.AF_UNIX else None
+            is_tcp = listener.socket.family != socket.AF_UNIX
             server = await self.loop.create_server(
-                lambda: Connection(self),
+                self._new_tcp if is_tcp else lambda: Connection(self),
                 sock=listener.socket.dup(),
-                ssl=tls,
-                # A handshake is no connection yet, and counted nowhere: asyncio gives it a minute.
-                ssl_handshake_timeout=self.limits.header_timeout_s if tls is not None else None,
                 backlog=listener.backlog,
             )
             self._servers.append(server)
+
+    def _new_tcp(self) -> asyncio.Protocol:
+        return Connection(self) if self._tls is None else Handshake(self, self._tls)
 
     def _go_on(self) -> Connection:
         return Connection(self, is_adopted=True)
@@ -90,6 +92,8 @@ class HttpFrontend:
         """
         self._is_stopping, self._is_parking = True, park
         await self._stop_accepting()
+        for handshake in list(self._handshakes):
+            handshake.abort()
         for connection in list(self._connections):
             self.idle(connection)
         await self._until_gone(grace_s)
@@ -136,12 +140,24 @@ class HttpFrontend:
         self._connections.add(connection)
         self.idle(connection)  # accepted just before a stop
         limit = self.limits.max_connections
-        if len(self._connections) <= limit:
+        if len(self._connections) + len(self._handshakes) <= limit:
             return None
         return UnavailableError(
             f"{limit} connections are open, as many as are taken",
             hint="Use fewer connections, or raise server.limits.max_connections.",
         )
+
+    def begin(self, handshake: Handshake) -> bool:
+        """Count a connection to be; False where it cannot stay."""
+        taken = len(self._connections) + len(self._handshakes)
+        if self._is_stopping or taken >= self.limits.max_connections:
+            return False
+        self._handshakes.add(handshake)
+        return True
+
+    def end(self, handshake: Handshake) -> None:
+        """Stop counting it: a connection has come of it, or nothing."""
+        self._handshakes.discard(handshake)
 
     def forget(self, connection: Connection) -> None:
         """Stop counting a connection that is gone."""
