@@ -10,24 +10,31 @@ import asyncio
 import ssl
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from edgeq.serve.http import connection
 from edgeq.serve.http.connection import Connection
-
-if TYPE_CHECKING:
-    from edgeq.serve.http.frontend import HttpFrontend
-
 
 # Of the farewell that TLS says: a client with an idle connection in its pool does not hear it, and
 # asyncio would wait 30 s for its own. Python 3.10 has no such bound; there the server's grace is.
 SHUTDOWN: Mapping[str, Any] = {"ssl_shutdown_timeout": 0.5} if sys.version_info >= (3, 11) else {}
 
 
+class Owner(connection.Owner, Protocol):
+    """What counts handshakes, too; `HttpFrontend` is it."""
+
+    def begin(self, handshake: Handshake) -> bool:
+        """Count a connection to be; False where it cannot stay."""
+
+    def end(self, handshake: Handshake) -> None:
+        """Stop counting it."""
+
+
 class Handshake(asyncio.Protocol):
     """The handshake has as long as a request's head."""
 
-    def __init__(self, frontend: HttpFrontend, context: ssl.SSLContext) -> None:
-        self._frontend = frontend
+    def __init__(self, owner: Owner, context: ssl.SSLContext) -> None:
+        self._owner = owner
         self._context = context
         self._early = b""  # what came with the handshake's last message
         self._is_lost = False
@@ -36,8 +43,8 @@ class Handshake(asyncio.Protocol):
         """Begin, unless there are too many: without TLS there is nobody to tell so."""
         assert isinstance(transport, asyncio.Transport), "of a stream"
         self._transport = transport
-        if self._frontend.begin(self):
-            self._task = self._frontend.loop.create_task(self._shake())
+        if self._owner.begin(self):
+            self._task = self._owner.loop.create_task(self._shake())
         else:
             transport.abort()
 
@@ -48,31 +55,31 @@ class Handshake(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Hear that the client has gone."""
         self._is_lost = True
-        self._frontend.end(self)
+        self._owner.end(self)
 
     def abort(self) -> None:
         """Hang up."""
         self._transport.abort()
 
     async def _shake(self) -> None:
-        frontend = self._frontend
+        owner = self._owner
         try:
-            encrypted = await frontend.loop.start_tls(
+            encrypted = await owner.loop.start_tls(
                 self._transport,
                 self,
                 self._context,
                 server_side=True,
-                ssl_handshake_timeout=frontend.limits.header_timeout_s,
+                ssl_handshake_timeout=owner.limits.header_timeout_s,
                 **SHUTDOWN,
             )
         except OSError:  # no TLS, no certificate, too slow, gone: the transport is closed
             return
         finally:
-            frontend.end(self)
+            owner.end(self)
         if encrypted is None or self._is_lost:
             return
-        connection = Connection(frontend)
-        encrypted.set_protocol(connection)
-        connection.connection_made(encrypted)
+        begun = Connection(owner)
+        encrypted.set_protocol(begun)
+        begun.connection_made(encrypted)
         if self._early:
-            connection.data_received(self._early)
+            begun.data_received(self._early)
