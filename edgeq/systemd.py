@@ -80,6 +80,11 @@ class FdStore:
         limit = os.environ.pop("FDSTORE", "")
         return cls(notifier, int(limit) if limit.isdigit() else STORE_MAXIMUM)
 
+    @property
+    def has_manager(self) -> bool:
+        """Whether there is anyone to leave sockets with."""
+        return self._notifier.has_manager
+
     def keep(self, name: str, sockets: Iterable[socket.socket], *, polled: bool = True) -> bool:
         """Leave duplicates of sockets with the manager; return whether it was told of all.
 

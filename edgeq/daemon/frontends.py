@@ -16,10 +16,11 @@ from edgeq.observe.web_access import AccessFile
 from edgeq.serve import handover
 from edgeq.serve.calls import Calls, RequestRecord
 from edgeq.serve.data_plane import Admin
+from edgeq.serve.grpc.held_port import HeldPort, SharedAddress
 from edgeq.serve.http.app import AppParts, make_app
 from edgeq.serve.http.frontend import HttpFrontend, HttpOptions
 from edgeq.serve.http.threads import Threads
-from edgeq.serve.listening import Listener, TcpAddress, UnixAddress, open_listeners
+from edgeq.serve.listening import Address, TcpAddress, UnixAddress, open_listeners
 from edgeq.serve.loopback import is_loopback_host
 from edgeq.serve.rights import Rights
 from edgeq.serve.server import Server
@@ -58,11 +59,7 @@ class Frontends:
         access = _metrics_access(config)
         self._store = FdStore.from_environment(notifier)
         passed = take_passed_sockets()
-        addresses = (
-            TcpAddress("http", server.host, server.http_port),
-            UnixAddress("unix", config.socket_path),
-        )
-        self._listeners: list[Listener] = open_listeners(addresses, passed, self._store)
+        self._listeners = open_listeners(_addresses(config, self._store), passed, self._store)
         # Connections of a time before TLS end here; TLS itself cannot be handed over.
         plain = [each for each in self._listeners if tls is None or each.port == 0]
         self._adopted = handover.adopt(passed, plain, self._store)
@@ -92,17 +89,17 @@ class Frontends:
 
     def serve(self, plane: Plane, admin: Admin, page: Callable[[], str]) -> None:
         """Make the server that `run` runs; `page` makes the status page."""
-        config, server = self._config, self._config.server
+        server = self._config.server
         calls = Calls(plane, server.timeout_s, Statistics(), self._on_request)
         parts = AppParts(calls, admin, self._rights, self._regions, self._threads, page)
         context = self._tls.context if self._tls is not None else None
         self._http = HttpFrontend(
             make_app(parts).handle,
             HttpOptions(limits=server.limits_of_clients, tls=context),
-            self._listeners,
+            self._listeners[:2],
             self._adopted,
         )
-        self._grpc = _make_grpc(config, parts) if server.grpc_port is not None else None
+        self._grpc = self._make_grpc(parts) if server.grpc_port is not None else None
         self._server = Server([self._http, *([self._grpc] if self._grpc else [])])
 
     def reload_certificates(self) -> None:
@@ -141,6 +138,22 @@ class Frontends:
         self._regions.close()
         self._metrics_server.close()
 
+    def _make_grpc(self, parts: AppParts) -> GrpcFrontend:
+        # Here, because grpc takes 30 MB that a box without it need not give.
+        from edgeq.serve.grpc.frontend import GrpcFrontend, GrpcOptions
+        from edgeq.serve.grpc.service import GrpcParts
+
+        server = self._config.server
+        assert server.grpc_port is not None, "what the caller asked"
+        held = next((HeldPort(each, self._store) for each in self._listeners[2:]), None)
+        return GrpcFrontend(
+            GrpcParts(parts.calls, parts.rights, parts.regions, parts.threads.run),
+            GrpcOptions(
+                server.host, server.grpc_port, server.limits_of_clients, server.tls.options
+            ),
+            held,
+        )
+
     def _close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()
@@ -161,19 +174,17 @@ def _rights(config: Config) -> Rights:
     )
 
 
-def _make_grpc(config: Config, parts: AppParts) -> GrpcFrontend:
-    # Here, because grpc takes 30 MB that a box without it need not give.
-    from edgeq.serve.grpc.frontend import GrpcFrontend, GrpcOptions
-    from edgeq.serve.grpc.service import GrpcParts
-
+def _addresses(config: Config, store: FdStore) -> list[Address]:
+    """HTTP's, the Unix socket's, and gRPC's where the service manager holds it over a restart."""
     server = config.server
-    assert server.grpc_port is not None, "what the caller asked"
-    options = GrpcOptions(
-        server.host, server.grpc_port, server.limits_of_clients, server.tls.options
-    )
-    return GrpcFrontend(
-        GrpcParts(parts.calls, parts.rights, parts.regions, parts.threads.run), options
-    )
+    addresses: list[Address] = [
+        TcpAddress("http", server.host, server.http_port),
+        UnixAddress("unix", config.socket_path),
+    ]
+    is_plain = server.tls.options is None
+    if server.grpc_port is not None and is_plain and store.has_manager:
+        addresses.append(SharedAddress("grpc", server.host, server.grpc_port))
+    return addresses
 
 
 def _metrics_access(config: Config) -> AccessFile | None:

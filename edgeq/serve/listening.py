@@ -15,6 +15,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from edgeq.errors import ConfigError, EdgeqError
 from edgeq.systemd import FdStore, PassedSocket
@@ -117,7 +118,18 @@ class UnixAddress:
         return listener
 
 
-Address = TcpAddress | UnixAddress
+class Address(Protocol):
+    """Where to listen; hashable."""
+
+    @property
+    def name(self) -> str:
+        """What listens there, e.g. "http"; part of its name in the manager's store."""
+
+    def is_of(self, listener: socket.socket) -> bool:
+        """Whether a listener listens here."""
+
+    def bind(self) -> socket.socket:
+        """Listen here; EdgeqError where that cannot be."""
 
 
 class Listener:
@@ -169,10 +181,10 @@ class Listener:
         own while this one let its requests finish.
         """
         self.socket.close()
-        if isinstance(self.address, TcpAddress) or self.is_held:
-            return
-        if _identity(self.address.path) == self._file:
-            self.address.path.unlink(missing_ok=True)
+        if isinstance(self.address, UnixAddress) and not self.is_held:
+            path = self.address.path
+            if _identity(path) == self._file:
+                path.unlink(missing_ok=True)
 
 
 def open_listeners(

@@ -90,15 +90,30 @@ class GrpcFrontend:
     async def stop(self, grace_s: float, *, park: bool = False) -> None:
         """Take no more calls, let those inside finish within the grace, and hang up.
 
-        Streams take no further requests. New calls are answered UNAVAILABLE for a moment, before
-        clients are told to go (GOAWAY). Past the grace, so are those inside. gRPC keeps its
-        connections to itself: there is nothing to park.
+        Streams take no further requests. gRPC keeps its connections to itself: there is nothing
+        to park. With a held port, clients are told to go (GOAWAY) at once, and wait there; without
+        one, new calls are answered UNAVAILABLE for a moment first. Past the grace, so are those
+        inside.
         """
-        self._gate.close()
+        if self._held is None:
+            self._gate.close()
+            self._service.streams.stop()
+            await asyncio.gather(self._gate.until_empty(grace_s), asyncio.sleep(REFUSING_S))
+            self._gate.cancel_all()
+            await self._server.stop(LAST_ANSWERS_S)
+        else:
+            await self._held.close()
+            await self._send_away(grace_s)
+            await self._held.end()
+
+    async def _send_away(self, grace_s: float) -> None:
+        """Refuse nobody meanwhile: a call that gRPC did not take is sent to the next process."""
+        ending = asyncio.ensure_future(self._server.stop(grace_s + LAST_ANSWERS_S))
         self._service.streams.stop()
-        await asyncio.gather(self._gate.until_empty(grace_s), asyncio.sleep(REFUSING_S))
+        await asyncio.wait([ending], timeout=grace_s)
+        self._gate.close()
         self._gate.cancel_all()
-        await self._server.stop(LAST_ANSWERS_S)
+        await ending
 
 
 def _numeric(address: TcpAddress) -> str:
