@@ -18,7 +18,9 @@ from tools.swap_bench.load import Load, Phase, phase_of
 MODEL = "m"
 STEADY_S = 3.0
 SHOWN = 10  # lines of a run
-EXTRA = "swap: {probation: {window_s: 1.0}}\n"
+PROBATION_S = 1.0
+AFTER_S = 3.0
+EXTRA = f"swap: {{probation: {{window_s: {PROBATION_S}}}}}\n"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Soak:
     swaps: int
     seconds: float
     all: Phase
-    held: tuple[Held, ...]  # the first before any swap
+    held: tuple[Held, ...]  # the first before any swap, the last once its version is proven
 
     @property
     def rss_ratio(self) -> float:
@@ -82,7 +84,9 @@ def _swap(daemon: EdgeqDaemon, content: bytes, swaps: int) -> list[Held]:
     for number in range(1, swaps + 1):
         daemon.drop(with_note(content, f"version {number}"), MODEL)
         version = daemon.wait_served(MODEL, version)
-        if number % max(1, swaps // SHOWN) == 0 or number == swaps:
+        if number % max(1, swaps // SHOWN) == 0:
             held.append(held_by(daemon.running.pid, number))
             print(f"{number} of {swaps} swaps", file=sys.stderr)
+    time.sleep(PROBATION_S + AFTER_S)  # until then the version before is kept, to go back to
+    held.append(held_by(daemon.running.pid, swaps))
     return held
