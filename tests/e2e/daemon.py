@@ -67,9 +67,9 @@ class Daemon:
         self._reader.start()
         line = self._wait_for_line("serving on", mark)
         words = line.split("serving on ")[1].split(", ")
-        self.http_port, self.metrics_port, self.grpc_port = (
-            int(word.rsplit(":", 1)[1]) for word in words[:3]
-        )
+        named = [word for word in words if not word.startswith("socket ")]
+        ports = [int(word.rsplit(":", 1)[1]) for word in named] + [0]  # 0: no gRPC
+        self.http_port, self.metrics_port, self.grpc_port = ports[:3]
         return time.monotonic() - started
 
     def _spawn(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:

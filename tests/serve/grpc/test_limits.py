@@ -40,9 +40,9 @@ def held(serving: Serving) -> Any:
 
 
 def test_a_timeout_is_kept(serving: Serving, held: Held, echo: triton.InferInput) -> None:
-    with serving.client() as client:
-        with pytest.raises(InferenceServerException, match=r"no answer within 0\.05 s") as late:
-            client.infer("echo", [echo], timeout=50_000)
+    no_answer = pytest.raises(InferenceServerException, match=r"no answer within 0\.05 s")
+    with serving.client() as client, no_answer as late:
+        client.infer("echo", [echo], timeout=50_000)
     assert late.value.status() == "StatusCode.DEADLINE_EXCEEDED"
     assert [each.code for each in serving.records] == ["DEADLINE_EXCEEDED"]
 
@@ -50,9 +50,9 @@ def test_a_timeout_is_kept(serving: Serving, held: Held, echo: triton.InferInput
 def test_a_clients_deadline_ends_the_wait(
     serving: Serving, held: Held, echo: triton.InferInput
 ) -> None:
-    with serving.client() as client:
-        with pytest.raises(InferenceServerException, match="Deadline Exceeded|no answer within"):
-            client.infer("echo", [echo], client_timeout=0.2)
+    too_late = pytest.raises(InferenceServerException, match=r"Deadline Exceeded|no answer within")
+    with serving.client() as client, too_late:
+        client.infer("echo", [echo], client_timeout=0.2)
     eventually(lambda: [each.code for each in serving.records] == ["DEADLINE_EXCEEDED"])
     eventually(lambda: not serving.frontend._gate._inside)
 
