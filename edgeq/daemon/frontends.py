@@ -20,7 +20,7 @@ from edgeq.serve.grpc.held_port import HeldPort, SharedAddress
 from edgeq.serve.http.app import AppParts, make_app
 from edgeq.serve.http.frontend import HttpFrontend, HttpOptions
 from edgeq.serve.http.threads import Threads
-from edgeq.serve.listening import Address, TcpAddress, UnixAddress, open_listeners
+from edgeq.serve.listening import Address, Listener, TcpAddress, UnixAddress, open_listeners
 from edgeq.serve.loopback import is_loopback_host
 from edgeq.serve.rights import Rights
 from edgeq.serve.server import Server
@@ -61,20 +61,15 @@ class Frontends:
         passed = take_passed_sockets()
         self._listeners = open_listeners(_addresses(config, self._store), passed, self._store)
         # Connections of a time before TLS end here; TLS itself cannot be handed over.
-        plain = [each for each in self._listeners if tls is None or each.port == 0]
+        plain = self._named(*(["unix"] if tls else ["http", "unix"]))
         self._adopted = handover.adopt(passed, plain, self._store)
         self._regions = SharedMemory()
         self._threads = Threads()
         self._http: HttpFrontend | None = None  # until `serve`
         self._grpc: GrpcFrontend | None = None
         self._server: Server | None = None
-        try:
-            self._metrics_server = MetricsServer(
-                metrics, server.metrics_address, server.metrics_port, access
-            )
-        except BaseException:
-            self._close_listeners()
-            raise
+        scraped = self._named("metrics")[0].socket.dup()
+        self._metrics_server = MetricsServer(metrics, scraped, access)
 
     @property
     def where(self) -> str:
@@ -96,7 +91,7 @@ class Frontends:
         self._http = HttpFrontend(
             make_app(parts).handle,
             HttpOptions(limits=server.limits_of_clients, tls=context),
-            self._listeners[:2],
+            self._named("http", "unix"),
             self._adopted,
         )
         self._grpc = self._make_grpc(parts) if server.grpc_port is not None else None
@@ -145,7 +140,7 @@ class Frontends:
 
         server = self._config.server
         assert server.grpc_port is not None, "what the caller asked"
-        held = next((HeldPort(each, self._store) for each in self._listeners[2:]), None)
+        held = next((HeldPort(each, self._store) for each in self._named("grpc")), None)
         return GrpcFrontend(
             GrpcParts(parts.calls, parts.rights, parts.regions, parts.threads.run),
             GrpcOptions(
@@ -153,6 +148,9 @@ class Frontends:
             ),
             held,
         )
+
+    def _named(self, *names: str) -> list[Listener]:
+        return [each for each in self._listeners if each.name in names]
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
@@ -175,11 +173,12 @@ def _rights(config: Config) -> Rights:
 
 
 def _addresses(config: Config, store: FdStore) -> list[Address]:
-    """HTTP's, the Unix socket's, and gRPC's where the service manager holds it over a restart."""
+    """All but gRPC's, and gRPC's where the service manager holds it over a restart."""
     server = config.server
     addresses: list[Address] = [
         TcpAddress("http", server.host, server.http_port),
         UnixAddress("unix", config.socket_path),
+        TcpAddress("metrics", server.metrics_address, server.metrics_port),
     ]
     is_plain = server.tls.options is None
     if server.grpc_port is not None and is_plain and store.has_manager:

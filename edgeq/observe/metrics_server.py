@@ -16,7 +16,6 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from edgeq.errors import EdgeqError
 from edgeq.observe.metrics import Metrics
 from edgeq.observe.web_access import AccessFile, Gate, WebAccess
 from edgeq.tls import names_of
@@ -24,7 +23,6 @@ from edgeq.tls import names_of
 MAX_CONNECTIONS = 32  # a thread each; a scraper opens one or two
 DEADLINE_S = 15.0  # of a connection; Prometheus waits 10 s for a scrape unless it is told otherwise
 LOOK_INTERVAL_S = 0.5  # at the deadlines
-BACKLOG = 128
 
 
 class MetricsServer:
@@ -32,22 +30,18 @@ class MetricsServer:
 
     Args:
         metrics: what a scrape shows.
-        host: an address or a name of this box.
-        port: 0 takes any free one; `port` tells which.
+        listener: where scrapers connect; closed in the end.
         access: TLS and users; None: everyone, over plain TCP.
-
-    Raises:
-        EdgeqError: the port cannot be bound.
     """
 
     def __init__(
-        self, metrics: Metrics, host: str, port: int, access: AccessFile | None = None
+        self, metrics: Metrics, listener: socket.socket, access: AccessFile | None = None
     ) -> None:
         self._metrics = metrics
         self._access = access
         self._open_to_all = Gate(WebAccess())
-        self._listener = _listen(host, port)
-        self.port = int(self._listener.getsockname()[1])
+        self._listener = listener
+        self.port = int(listener.getsockname()[1])
         self._deadlines: dict[socket.socket, float] = {}  # of the connections that are open
         self._threads: list[threading.Thread] = []  # of the latest connections
         self._stopping = threading.Event()
@@ -172,18 +166,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """A scrape is no news."""
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        both = host == "::" and socket.has_dualstack_ipv6()
-        return socket.create_server(
-            (host, port), family=found[0][0], backlog=BACKLOG, dualstack_ipv6=both
-        )
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise EdgeqError(
-            f"cannot listen on {host}:{port} for metrics: {reason}",
-            hint="Free the port or set server.metrics_port and server.metrics_host.",
-        ) from error

@@ -88,6 +88,7 @@ def test_connections_between_two_requests_outlive_the_process(managed: ManagedDa
         "connection-unix",
         "listener-grpc",
         "listener-http",
+        "listener-metrics",
         "listener-unix",
     ]
     for connection in kept:
