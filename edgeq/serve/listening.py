@@ -247,8 +247,8 @@ def _turn_away(passed: PassedSocket, store: FdStore) -> None:
     if not passed.name.startswith(LISTENER_PREFIX):
         raise ConfigError(
             f"the service manager passed '{passed.name}', {where}; no server.* key asks for that",
-            hint="Make each ListenStream= of edgeq.socket one of server.host:http_port and "
-            "server.unix_socket.",
+            hint="Make each ListenStream= of edgeq.socket an address of HTTP, /metrics or the Unix "
+            "socket, as the configuration has them.",
         )
     logger.info(f"no longer on {where}: the configuration changed")
     store.drop(passed.name)
