@@ -97,7 +97,7 @@ class Deployer:
         """Serve or build what `admit` received; returns as `take`."""
         drop, registry = received.drop, self.context.registry
         is_over = drop and registry.drop_outcome(drop.name, drop.sha256)  # by another drop
-        if drop and (is_over or registry.is_pinned(drop.name)):
+        if drop and (is_over or candidate.has_changed or registry.is_pinned(drop.name)):
             drop.path.unlink(missing_ok=True)
             return True
         deployment, received = self.welcome(candidate, received)

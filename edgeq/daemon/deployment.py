@@ -104,12 +104,14 @@ class Latencies:
 
     def add(self, record: InferRecord) -> None:
         """Take one request, on the thread that answered it."""
-        key = (record.version, record.engine)
         if record.error:
             return
-        if key not in self._records:
-            self._records = dict([*self._records.items(), (key, LatencyRecord())][-TIMED_VERSIONS:])
-        self._records[key].add(record.infer_s / record.batch)
+        key = (record.version, record.engine)
+        known = self._records.get(key)
+        if known is None:  # of two threads that come first at once, one's record may be lost
+            known = LatencyRecord()
+            self._records = dict([*self._records.items(), (key, known)][-TIMED_VERSIONS:])
+        known.add(record.infer_s / record.batch)
 
     def of(self, version: int, engine: str) -> Latency:
         """Return what a version took on an engine, zeros where it is not known."""

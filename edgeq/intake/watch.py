@@ -77,6 +77,14 @@ class Candidate:
     refusal: str = ""
     hint: str = ""
 
+    @property
+    def has_changed(self) -> bool:
+        """True where another file is there by now, which the scanner reports by itself."""
+        try:
+            return Stamp.of(self.path.stat()) != self.fingerprint.model
+        except OSError:  # removed: what was copied of it is what was dropped
+            return False
+
 
 @dataclass(frozen=True)
 class Scan:

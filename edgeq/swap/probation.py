@@ -36,7 +36,7 @@ class ProbationOptions:
     max_error_ratio: float = 0.01  # of the requests since it was published
     min_requests: int = 1  # before any verdict
     max_latency_ratio: float = 1.5  # of the median inference time to the previous version's
-    min_timed: int = 50  # requests of either version before their times are compared
+    min_timed: int = 20  # requests of either version before their times are compared
 
 
 class LatencyRecord:

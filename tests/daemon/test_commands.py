@@ -118,3 +118,19 @@ def test_a_box_without_room_has_the_drop_tried_again(house, digits, monkeypatch)
     monkeypatch.undo()
     assert house.deployer.take(candidate)
     assert states(house) == ["committed"]
+
+
+def test_a_file_that_another_took_the_place_of_meanwhile_is_not_deployed(house, digits):
+    """As where a load by request came between: the folder shows what is served."""
+    house.drop(digits / "digits.tflite")
+    shutil.copy(digits / "digits_v2.tflite", house.context.config.models_dir / "digits.tflite")
+    (candidate,) = house.scanner.scan().settled
+    received = house.deployer.admit(candidate)
+    content = (digits / "digits.tflite").read_bytes()
+    house.plane.load("digits", files={"model.tflite": content})
+    assert house.deployer.deploy(candidate, received)
+    assert states(house) == ["committed"]
+    for again in house.scanner.scan().settled:
+        house.deployer.take(again)
+    assert (house.context.config.models_dir / "digits.tflite").read_bytes() == content
+    assert states(house) == ["committed"]

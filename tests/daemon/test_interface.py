@@ -13,7 +13,7 @@ from edgeq.daemon.interface import SET_ASIDE_KEPT, fits, keep_samples_that_fit
 from edgeq.swap import LiveInfo
 from edgeq.tflite.runtime import TensorSpec
 from tests import tiny
-from tests.daemon.conftest import House, fill
+from tests.daemon.conftest import House, fill, install
 
 REPLACE = "interface: replace\n"
 
@@ -65,12 +65,11 @@ def test_samples_of_the_old_inputs_are_set_aside_and_come_back(house, digits, ot
 
 
 def test_an_int8_engine_gives_way_to_a_float_model_of_another_interface(
-    house, digits, other, images
+    house, digits, other, images, built
 ):
-    deployment = house.drop(digits / "digits.tflite")
+    house.drop(digits / "digits.tflite")
+    deployment = install(house, built)
     fill(house, images)
-    house.deployer.consider_build(deployment, "samples")
-    assert house.finish_build().outcome == "succeeded"
     house.sidecar(REPLACE)
     house.drop(other)
     assert (deployment.version, deployment.engine) == ("3", "float")

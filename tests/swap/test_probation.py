@@ -75,8 +75,8 @@ def test_a_version_that_takes_much_longer_than_the_one_before_is_the_reason() ->
     [
         (Latency(60, 0.003), Latency(80, 0.002)),  # within the ratio
         (Latency(60, 0.0005), Latency(80, 0.0001)),  # 5 times as long, and no half millisecond
-        (Latency(49, 0.4), Latency(80, 0.002)),  # too few
-        (Latency(60, 0.4), Latency(49, 0.002)),
+        (Latency(19, 0.4), Latency(80, 0.002)),  # too few
+        (Latency(60, 0.4), Latency(19, 0.002)),
         (Latency(60, 0.4), Latency()),
     ],
 )
