@@ -283,6 +283,8 @@ class Publisher:
         self._fit_samples(deployment, swap)
         deployment.monitor = self._monitor(bundle)
         deployment.drift = None
+        if swap.interface_change or deployment.monitor is None:
+            self._context.metrics.forget_drift(deployment.name)
 
     def _fit_samples(self, deployment: Deployment, swap: Swap) -> None:
         """Keep the samples apart by the inputs they are of, and say what that changed."""

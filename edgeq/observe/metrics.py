@@ -143,7 +143,7 @@ class Metrics:
             "scale_drift_ratio", "Width of the median live frame over that at calibration.",
             "model", "tensor")  # fmt: skip
 
-    # Finding a series by its labels costs as much as observing a value (2 us); a request needs four.
+    # Finding a series by its labels costs as much as observing a value, 2 us; a request has four.
 
     def count_request(
         self, model: str, version: str, protocol: str, code: str, seconds: float
@@ -205,6 +205,21 @@ class Metrics:
             metric.remove_by_labels(labels)
         self._request_series.clear()
         self._infer_series.clear()
+
+    def forget_drift(self, model: str) -> None:
+        """Drop what was said of a model's inputs: it has others now, or no calibration."""
+        for metric in (
+            self.drift_psi,
+            self.drift_js,
+            self.drift_wasserstein,
+            self.drift_ks,
+            self.drift_threshold,
+            self.drift_window,
+            self.saturation,
+            self.scale_drift,
+        ):
+            metric.remove_by_labels({"model": model})
+        self.drift_active.labels(model).set(0)
 
     def latency(self, model: str, version: str, engine: str) -> dict[str, float | int]:
         """Return count, p50 and p99 (ms) of a version's inference time, from its buckets."""

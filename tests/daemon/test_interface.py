@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgeq.daemon.capture import Capture
+from edgeq.daemon.drift import DriftWatch
 from edgeq.daemon.interface import SET_ASIDE_KEPT, fits, keep_samples_that_fit
 from edgeq.swap import LiveInfo
 from edgeq.tflite.runtime import TensorSpec
@@ -70,9 +71,14 @@ def test_an_int8_engine_gives_way_to_a_float_model_of_another_interface(
     house.drop(digits / "digits.tflite")
     deployment = install(house, built)
     fill(house, images)
+    for image in images:
+        deployment.monitor.add(image)
+    DriftWatch(house.context, house.deployer).check(deployment)
+    assert 'edgeq_drift_psi{model="digits"' in house.context.metrics.page().decode()
     house.sidecar(REPLACE)
     house.drop(other)
     assert (deployment.version, deployment.engine) == ("3", "float")
+    assert 'edgeq_drift_psi{model="digits"' not in house.context.metrics.page().decode()
     assert deployment.monitor is None  # the drift of the old inputs is no matter any more
     assert deployment.probation.shadow is None  # nor can the old version answer the new requests
 
