@@ -33,6 +33,7 @@ class Gate:
         self._inside: set[asyncio.Task[Any]] = set()
         self._late: set[asyncio.Task[Any]] = set()
         self._held_bytes = 0
+        self._may_pass: asyncio.Event | None = None  # while the server stops
         self.is_stopping = False
 
     def enter(self, kind: Call, context: Context) -> asyncio.Task[Any]:
@@ -44,8 +45,6 @@ class Gate:
         """
         peer = peer_of(context, may_have_certificate=self._asks_certificates)
         self._rights.check(kind, peer, authorization_of(context))
-        if self.is_stopping and kind is not Call.HEALTH:
-            raise UnavailableError("the server is shutting down")
         if len(self._inside) >= self._limits.max_connections and kind is not Call.HEALTH:
             raise UnavailableError(
                 f"{len(self._inside)} calls are being answered, as many as are taken",
@@ -64,6 +63,8 @@ class Gate:
     async def read(self, task: asyncio.Task[Any], context: Context) -> bytes | None:
         """Wait for the one message of a call; None where there is none.
 
+        All calls wait here while the server begins to stop.
+
         Raises:
             TimedOutError: it did not come to its end in time.
         """
@@ -74,6 +75,8 @@ class Gate:
             message = await context.read()
         finally:
             timer.cancel()
+        if self._may_pass is not None:
+            await self._may_pass.wait()
         return message if isinstance(message, bytes) else None
 
     def _cut_off(self, task: asyncio.Task[Any]) -> None:
@@ -109,15 +112,14 @@ class Gate:
         return error
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Have calls that come from now on wait for `resume`."""
         self.is_stopping = True
+        self._may_pass = asyncio.Event()
 
-    async def until_empty(self, seconds: float) -> None:
-        """Wait for the calls inside to end, for some time."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        while self._inside and loop.time() < until:
-            await asyncio.sleep(0.01)
+    def resume(self) -> None:
+        """Let those go on that wait."""
+        if self._may_pass is not None:
+            self._may_pass.set()
 
     def cancel_all(self) -> None:
         """End the calls that are still inside; they are answered UNAVAILABLE."""

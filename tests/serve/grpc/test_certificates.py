@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from edgeq.errors import ConfigError
+from edgeq.serve.grpc.credentials import ServerCertificates
 from edgeq.serve.rights import Rights
 from edgeq.tls import TlsOptions
 from tests.certificates import Authority, Pair
@@ -78,6 +79,21 @@ def test_new_files_are_used_from_the_next_handshake_on(
     assert ask(serving, other)
     with pytest.raises(grpc.RpcError):
         ask(serving, authority)
+
+
+def test_files_are_read_again_once_they_changed(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = authority.issue("server")
+    certificates = ServerCertificates(options(pair, authority))
+    assert certificates._changed() is None
+    authority.issue("server")
+    assert certificates._changed() is not None
+    pair.cert_file.write_text("")
+    assert certificates._changed() is None
+    assert f"{pair.cert_file} holds no certificate" in caplog.text
+    assert certificates._changed() is None
+    assert len(caplog.records) == 1  # not at every handshake
 
 
 def test_files_that_cannot_be_used_are_named_at_the_start(

@@ -15,12 +15,13 @@ from edgeq.serve.grpc.messages import Messages
 from edgeq.serve.grpc.response_message import ResponseWriter, in_stream
 from edgeq.serve.requests import InferRequest, RegionSlice, RequestedOutput
 
+MESSAGES = Messages()
 OUTPUTS = {"a": np.array([[1, 2]], np.int16), "b": np.array([0.5], np.float64)}
 
 
 def parts(*wanted: RequestedOutput, outputs: Any = OUTPUTS, written: Any = None) -> list[Any]:
     places = [] if written is None else written
-    writer = ResponseWriter(Messages(), lambda place, raw: places.append((place, bytes(raw))))
+    writer = ResponseWriter(MESSAGES, lambda place, raw: places.append((place, bytes(raw))))
     return writer.parts(InferRequest("7", {}, wanted), "m", "3", outputs)
 
 
