@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class Quarantine:
         self._maximum = maximum
         self._max_bytes = max_bytes
         self._clock = clock
+        self._turn = threading.Lock()  # drops, loads and probations end on threads of their own
         files.make_directory(directory)
         files.sweep_temporaries(directory)
 
@@ -75,13 +77,8 @@ class Quarantine:
         """
         reason = {"stage": stage, "error": error, "hint": hint, "time": self._clock()}
         try:
-            temporary = files.make_temporary_directory(self.directory)
-            try:
-                identity = self._fill(temporary, safe_name(name), sha256, source, reason)
-                self._publish(temporary, self.directory / identity)
-            finally:
-                files.remove_tree(temporary)
-            self._trim()
+            with self._turn:
+                return self._put(safe_name(name), sha256, source, reason)
         except OSError as failure:
             raise DropError(
                 f"the drop {name!r} was refused ({error}), but could not be put into quarantine: "
@@ -89,6 +86,15 @@ class Quarantine:
                 stage="quarantine",
                 hint="Free space, or make the state folder writable.",
             ) from failure
+
+    def _put(self, name: str, sha256: str, source: Path | None, reason: dict[str, Any]) -> Entry:
+        temporary = files.make_temporary_directory(self.directory)
+        try:
+            identity = self._fill(temporary, name, sha256, source, reason)
+            self._publish(temporary, self.directory / identity)
+        finally:
+            files.remove_tree(temporary)
+        self._trim()
         return self.get(identity)
 
     def _fill(
