@@ -155,8 +155,8 @@ class Deployer:
         try:
             self.publisher.install_dropped(deployment, drop)
         except EdgeqError as error:
-            self._quarantine(drop, "publish", error.message, error.hint)
             self.models.fail(deployment, error)
+            self._quarantine(drop, "publish", error.message, error.hint)
             return error
         finally:
             drop.path.unlink(missing_ok=True)
@@ -301,11 +301,11 @@ class Deployer:
             verdict = f"{verdict}; {problem}"
             self.context.registry.record(name, "probation failed", verdict, failed.version)
             logger.error("probation failed", extra={"model": name, "reason": verdict})
-        else:
-            self._remember_failure(failed, verdict)
-            if deployment.arriving is None:
-                self._cancel_build(deployment)
+        elif deployment.arriving is None:
+            self._cancel_build(deployment)
         self.models.refresh(deployment, verdict)
+        if not problem:
+            self._remember_failure(failed, verdict)
 
     def _remember_failure(self, failed: Version, verdict: str) -> None:
         """Do not try the same bytes again: a drop's, or those a build would make of its model."""
