@@ -51,7 +51,7 @@ class AdminRoutes:
         if not filename:
             raise InvalidRequestError("the upload has no filename; ?filename=x.npz is expected")
         arguments = {"name": request.parameters["name"], "filename": filename}
-        return await self._run("samples-add", arguments, request.body)
+        return await self._run("samples-add", arguments, bytes(request.body))
 
     async def _run(self, command: str, arguments: dict[str, Any], body: bytes) -> Answer:
         return json_answer(await self._threads.run(self._admin.call, command, arguments, body))

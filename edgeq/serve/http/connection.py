@@ -148,8 +148,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
-        self._chunks: list[bytes] = []
-        self._body_bytes = 0
+        self._body: bytes | bytearray = b""
         if not self._is_busy:
             self._wait(self._limits.header_timeout_s)
 
@@ -180,10 +179,15 @@ class Connection(asyncio.Protocol):
         """Collect the body."""
         if self._is_deaf:
             return
-        self._chunks.append(body)
-        self._body_bytes += len(body)
-        if self._body_bytes > self._reserved:
-            self._can_take(self._body_bytes)
+        if not self._body:
+            self._body = body  # mostly all of it
+        elif isinstance(self._body, bytearray):
+            self._body += body
+        else:
+            # Not a list of pieces: of two bytes each, they would take 25 times what is counted.
+            self._body = bytearray(self._body) + body
+        if len(self._body) > self._reserved:
+            self._can_take(len(self._body))
 
     def on_message_complete(self) -> None:
         """Answer the request, or let it wait for the one before it."""
@@ -205,13 +209,13 @@ class Connection(asyncio.Protocol):
 
     def _request(self) -> Request:
         path, query = _target(self._url)
-        parser, chunks = self._parser, self._chunks
+        parser = self._parser
         return Request(
             method=parser.get_method().decode("ascii"),
             path=path,
             query=query,
             headers=self._headers,
-            body=chunks[0] if len(chunks) == 1 else b"".join(chunks),
+            body=self._body,
             peer=self._peer,
             max_body_bytes=self._limits.max_body_bytes,
             keep_alive=parser.should_keep_alive() and not parser.should_upgrade(),

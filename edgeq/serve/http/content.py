@@ -10,7 +10,7 @@ from edgeq.errors import InvalidRequestError, TooLargeError
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's codes for the two containers
 
 
-def decompress(encoding: str, body: bytes, max_bytes: int) -> bytes:
+def decompress(encoding: str, body: bytes | bytearray, max_bytes: int) -> bytes | bytearray:
     """Undo Content-Encoding.
 
     Raises:

@@ -22,7 +22,7 @@ class Request:
     path: str  # unquoted by segment where the router matched it
     query: str
     headers: Mapping[bytes, bytes]
-    body: bytes
+    body: bytes | bytearray
     peer: Peer
     max_body_bytes: int  # of the body, decompressed too
     keep_alive: bool = True

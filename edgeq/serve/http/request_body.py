@@ -93,7 +93,7 @@ def remembering_heads() -> ParseHead:
 
 
 def parse_infer(
-    body: bytes,
+    body: bytes | bytearray,
     header_length: str | None,
     inputs: Sequence[TensorSpec] = (),
     outputs: Sequence[TensorSpec] = (),
@@ -114,10 +114,11 @@ def parse_infer(
         InvalidRequestError: malformed, or not what the model takes.
     """
     length = _header_length(header_length, len(body))
+    content = memoryview(body).toreadonly()
     if length == 0:
-        return _parse_raw(body, inputs)
-    head = head_of(body if length is None else body[:length])
-    tail = _Tail(memoryview(body), len(body) if length is None else length)
+        return _parse_raw(content, inputs)
+    head = head_of(bytes(body if length is None else body[:length]))
+    tail = _Tail(content, len(body) if length is None else length)
     request = InferRequest(
         id=head.id,
         inputs={each.name: _array(each, tail, read_region) for each in head.inputs},
@@ -149,7 +150,7 @@ def _array(source: _Input, tail: _Tail, read_region: ReadRegion | None) -> Array
     return from_binary(source.name, content, source.dtype, source.shape)
 
 
-def load_object(text: bytes) -> dict[str, Any]:
+def load_object(text: bytes | bytearray) -> dict[str, Any]:
     """Read a JSON object, strictly: UTF-8, no NaN, no infinity.
 
     Raises:
@@ -212,7 +213,7 @@ def _header_length(text: str | None, size: int) -> int | None:
     return int(text)
 
 
-def _parse_raw(body: bytes, inputs: Sequence[TensorSpec]) -> InferRequest:
+def _parse_raw(body: memoryview, inputs: Sequence[TensorSpec]) -> InferRequest:
     if len(inputs) != 1:
         names = [spec.name for spec in inputs]
         raise InvalidRequestError(
@@ -220,7 +221,7 @@ def _parse_raw(body: bytes, inputs: Sequence[TensorSpec]) -> InferRequest:
         )
     spec = inputs[0]
     shape = _raw_shape(spec, len(body))
-    array = from_binary(spec.name, memoryview(body), spec.dtype, shape)
+    array = from_binary(spec.name, body, spec.dtype, shape)
     return InferRequest(id="", inputs={spec.name: array}, is_binary=True)
 
 

@@ -40,6 +40,32 @@ def test_small_answers_do_not_wait_for_acknowledgements(running: Any) -> None:
     assert sorted(times)[5] < 0.04  # what Nagle against delayed ACK would cost every one
 
 
+@pytest.mark.parametrize("step", [1, 2, 7, 1000])
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_body_in_pieces_is_the_same_request(running: Any, step: int, binary: bool) -> None:
+    head: dict[str, Any] = {"name": "x", "shape": [1, 4], "datatype": "FP32"}
+    given = {"parameters": {"binary_data_size": 16}} if binary else {"data": [1, 2, 3, 4]}
+    text = json.dumps({"inputs": [{**head, **given}]}).encode()
+    body = text + (np.arange(1, 5, dtype=np.float32).tobytes() if binary else b"")
+    headers = {"Inference-Header-Content-Length": str(len(text))} if binary else {}
+    connection = running.connection()
+    for _ in range(2):
+        pieces = (body[at : at + step] for at in range(0, len(body), step))
+        connection.request("POST", INFER, pieces, headers, encode_chunked=True)
+        response = connection.getresponse()
+        assert json.loads(response.read())["outputs"][0]["data"] == [1, 2, 3, 4]
+    connection.close()
+
+
+def test_a_raw_body_in_pieces_is_the_same_request(running: Any) -> None:
+    raw = np.arange(1, 5, dtype=np.float32).tobytes()
+    headers = {"Inference-Header-Content-Length": "0"}
+    connection = running.connection()
+    connection.request("POST", INFER, iter([raw[:5], raw[5:]]), headers, encode_chunked=True)
+    assert connection.getresponse().read().endswith(raw)
+    connection.close()
+
+
 def test_what_is_not_http_is_refused_in_json(running: Any) -> None:
     with socket.create_connection(("127.0.0.1", running.port), timeout=5) as client:
         client.sendall(b"\x16\x03\x01 this is TLS\r\n\r\n")

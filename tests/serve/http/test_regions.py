@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import uuid
@@ -86,6 +87,14 @@ def test_a_region_that_is_not_there_may_be_unregistered_but_has_no_status(runnin
         404,
         "shared memory region 'r' is unknown; register it first",
     )
+
+
+def test_a_registration_may_be_compressed(running: Any, segment: Path) -> None:
+    body = gzip.compress(json.dumps({"key": segment.name, "byte_size": 64}).encode())
+    headers = {"Content-Encoding": "gzip"}
+    path = f"{SYSTEM}/region/r/register"
+    assert running.request("POST", path, body, headers).json() == {}
+    assert running.request("GET", f"{SYSTEM}/region/r/status").json()[0]["byte_size"] == 64
 
 
 def test_a_name_is_taken_once(running: Any, region: Path) -> None:

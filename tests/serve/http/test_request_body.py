@@ -342,3 +342,17 @@ def test_a_head_that_was_refused_is_refused_again() -> None:
     for _ in range(2):
         with pytest.raises(InvalidRequestError, match="has no inputs"):
             head_of(b"{}")
+
+
+def test_arrays_of_a_body_that_came_in_pieces_cannot_be_changed_either() -> None:
+    text = json.dumps({"inputs": [entry("x", np.zeros(2, np.float32), binary=True)]}).encode()
+    body = bytearray(text + bytes(8))
+    array = parse_infer(body, str(len(text)), SPECS, head_of=remembering_heads()).inputs["x"]
+    assert not array.flags.writeable
+
+
+def test_shared_memory_is_named_where_there_is_none() -> None:
+    place = {"shared_memory_region": "r", "shared_memory_byte_size": 8}
+    tensor = {"name": "x", "shape": [2], "datatype": "FP32", "parameters": place}
+    with pytest.raises(InvalidRequestError, match="'x' is in shared memory, of which there is no"):
+        parse({"inputs": [tensor]})
