@@ -70,6 +70,7 @@ class GrpcFrontend:
         )
         self.port = self._bind()
         await self._server.start()
+        self._sweep = asyncio.ensure_future(self._gate.sweep())
         if self._held is not None:
             self._held.open()
 
@@ -106,6 +107,7 @@ class GrpcFrontend:
         await asyncio.wait([ending], timeout=grace_s)
         self._gate.cancel_all()
         await ending
+        self._sweep.cancel()
         if self._held is not None:
             await self._held.end()
 

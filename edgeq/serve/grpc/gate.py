@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import grpc
@@ -13,6 +14,8 @@ from edgeq.serve.grpc.status import refusal_of
 from edgeq.serve.limits import Limits
 from edgeq.serve.rights import Call, Rights
 
+SWEEP_S = 0.5  # how much later than its time a call may be cut off
+
 
 class Gate:
     """Lets calls in and knows those inside; used on the event loop only.
@@ -22,7 +25,7 @@ class Gate:
 
     Args:
         rights: who may do what.
-        limits: of calls at once (`max_connections`), their bytes, and the time to send a message.
+        limits: of calls at once (`max_connections`), their bytes, and how slow a client may be.
         asks_certificates: clients may have shown a certificate.
     """
 
@@ -30,14 +33,15 @@ class Gate:
         self._rights = rights
         self._limits = limits
         self._asks_certificates = asks_certificates
-        self._inside: set[asyncio.Task[Any]] = set()
+        self._inside: dict[asyncio.Task[Any], float] = {}  # until when it must get further
         self._late: set[asyncio.Task[Any]] = set()
         self._held_bytes = 0
+        self.most_calls = limits.max_connections
         self._may_pass: asyncio.Event | None = None  # while the server stops
         self.is_stopping = False
 
     def enter(self, kind: Call, context: Context) -> asyncio.Task[Any]:
-        """Let a call in; give what it returns to `leave`.
+        """Let a call in, and return its task; it is inside until its answer is sent.
 
         Raises:
             UnauthenticatedError, ForbiddenError: it may not.
@@ -45,43 +49,54 @@ class Gate:
         """
         peer = peer_of(context, may_have_certificate=self._asks_certificates)
         self._rights.check(kind, peer, authorization_of(context))
-        if len(self._inside) >= self._limits.max_connections and kind is not Call.HEALTH:
+        if len(self._inside) >= self.most_calls and kind is not Call.HEALTH:
             raise UnavailableError(
                 f"{len(self._inside)} calls are being answered, as many as are taken",
                 hint="Send fewer calls at a time, or raise server.limits.max_connections.",
             )
         task = asyncio.current_task()
         assert task is not None, "handlers run in tasks"
-        self._inside.add(task)
+        self._inside[task] = math.inf
+        task.add_done_callback(self._forget)  # once its answer is sent
         return task
 
-    def leave(self, task: asyncio.Task[Any]) -> None:
-        """Stop counting a call."""
-        self._inside.discard(task)
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        del self._inside[task]
         self._late.discard(task)
 
     async def read(self, task: asyncio.Task[Any], context: Context) -> bytes | None:
         """Wait for the one message of a call; None where there is none.
 
         All calls wait here while the server begins to stop.
-
-        Raises:
-            TimedOutError: it did not come to its end in time.
         """
-        timer = asyncio.get_running_loop().call_later(
-            self._limits.body_timeout_s, self._cut_off, task
-        )
-        try:
-            message = await context.read()
-        finally:
-            timer.cancel()
+        self._bound(task, self._limits.body_timeout_s)
+        message = await context.read()
+        self.unbound(task)
         if self._may_pass is not None:
             await self._may_pass.wait()
         return message if isinstance(message, bytes) else None
 
-    def _cut_off(self, task: asyncio.Task[Any]) -> None:
-        self._late.add(task)
-        task.cancel()
+    def sending(self, task: asyncio.Task[Any]) -> None:
+        """Bound the time that the client may take for what it is sent."""
+        self._bound(task, self._limits.write_timeout_s)
+
+    def unbound(self, task: asyncio.Task[Any]) -> None:
+        """Let a call take its time."""
+        self._inside[task] = math.inf
+
+    def _bound(self, task: asyncio.Task[Any], seconds: float) -> None:
+        self._inside[task] = asyncio.get_running_loop().time() + seconds
+
+    async def sweep(self) -> None:
+        """Cut off who is too slow, for ever; one timer for all calls."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = loop.time()
+            late = [task for task, until in self._inside.items() if until < now]
+            for task in late:
+                self._late.add(task)
+                task.cancel()
 
     def hold(self, size: int) -> None:
         """Count a message's bytes until `release`; UnavailableError where they are too many."""
@@ -103,8 +118,7 @@ class Gate:
         if not isinstance(error, asyncio.CancelledError):
             return error
         if asyncio.current_task() in self._late:
-            seconds = self._limits.body_timeout_s
-            return TimedOutError(f"the message was not sent within {seconds:g} s")
+            return TimedOutError("the message was not sent, or its answer not taken, in time")
         if self.is_stopping:
             return UnavailableError("the request was cancelled; the server is shutting down")
         if context.time_remaining() == 0:

@@ -98,19 +98,17 @@ class Service:
         gate = self._gate
 
         async def handle(_: Any, context: Context) -> bytes:
-            task = None
             try:
                 task = gate.enter(kind, context)
                 content = await gate.read(task, context)
                 if content is None:
                     raise InvalidRequestError("the call brought no message; one is expected")
-                return await answer(content, context)
+                response = await answer(content, context)
             except CANCELLED_OR_FAILED as error:
                 await refuse(context, gate.cause(error, context))
                 raise  # not reached: refuse raises
-            finally:
-                if task is not None:
-                    gate.leave(task)
+            gate.sending(task)
+            return response
 
         return handle
 
@@ -132,15 +130,10 @@ class Service:
         gate, streams = self._gate, self.streams
 
         async def handle(_: Any, context: Context) -> None:
-            task = None
             try:
-                task = gate.enter(Call.USE, context)
-                await streams.answer(context)
+                await streams.answer(gate.enter(Call.USE, context), context)
             except CANCELLED_OR_FAILED as error:
                 await refuse(context, gate.cause(error, context))
-            finally:
-                if task is not None:
-                    gate.leave(task)
 
         return handle
 

@@ -41,17 +41,30 @@ class StreamHandler:
         self._infer = infer
         self._response = messages["ModelStreamInferResponse"]
         self._gate = gate
+        self._most = max(1, gate.most_calls // 2)  # an idle stream must not keep calls out
         self._readers: set[asyncio.Task[None]] = set()
 
-    async def answer(self, context: Context) -> None:
-        """Answer requests until the client has no more; raises what ended that early."""
+    async def answer(self, task: asyncio.Task[Any], context: Context) -> None:
+        """Answer requests until the client has no more; raises what ended that early.
+
+        Args:
+            task: what the gate gave.
+            context: the call's.
+        """
+        if len(self._readers) >= self._most:
+            raise UnavailableError(
+                f"{self._most} streams are open, as many as are taken",
+                hint="Use fewer streams, or raise server.limits.max_connections.",
+            )
         line = _Line()
         reader = asyncio.create_task(self._read(context, line))
         self._readers.add(reader)
         try:
             while (asked := await line.next()) is not None:
                 parts = await self._infer.finish(asked, context)
+                self._gate.sending(task)
                 await context.write(b"".join(self._wrapped(asked, parts)))
+                self._gate.unbound(task)
                 line.room.release()
             await reader
         finally:

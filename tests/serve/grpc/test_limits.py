@@ -127,10 +127,14 @@ def test_more_bytes_than_may_be_held_are_refused(start_grpc: StartGrpc) -> None:
 class SlowClient:
     """HTTP/2 by hand: opens a call, then sends its message byte by byte, or not at all."""
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, *, calls: bool = True) -> None:
         self.socket = socket.create_connection(("127.0.0.1", serving.frontend.port), timeout=10)
         self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         self.frame(4, 0, 0, b"")  # SETTINGS
+        if calls:
+            self.call()
+
+    def call(self) -> None:
         fields = {
             ":method": "POST",
             ":scheme": "http",
@@ -168,7 +172,7 @@ def test_a_client_that_dribbles_is_cut_off(start_grpc: StartGrpc) -> None:
         client.frame(0, 0, 1, b"\x00" + struct.pack(">I", len(message)))
         eventually(lambda: len(serving.frontend._gate._inside) == 1)
         client.frame(0, 0, 1, message[:1])
-        client.received(b"the message was not sent within 0.3 s")
+        client.received(b"the message was not sent, or its answer not taken, in time")
         eventually(lambda: not serving.frontend._gate._inside)
     finally:
         client.close()
@@ -189,6 +193,49 @@ def test_a_client_that_hangs_up_in_the_middle_leaves_nothing(serving: Serving) -
     eventually(lambda: len(serving.frontend._gate._inside) == 1)
     client.close()
     eventually(lambda: not serving.frontend._gate._inside)
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(start_grpc: StartGrpc) -> None:
+    serving = start_grpc(write_timeout_s=0.3)
+    serving.plane.is_inline = True
+    serving.plane.behave = lambda inputs: {"y": np.zeros(64 << 20, np.uint8)}
+    client = SlowClient(serving)
+    try:
+        message = infer_request()
+        client.frame(0, 0x1, 1, b"\x00" + struct.pack(">I", len(message)) + message)
+        eventually(lambda: [each.code for each in serving.records] == ["OK"])
+        assert serving.frontend._gate._inside
+        eventually(lambda: not serving.frontend._gate._inside)
+    finally:
+        client.close()
+
+
+def test_one_connection_too_many_is_closed(start_grpc: StartGrpc) -> None:
+    serving = start_grpc(max_connections=2)
+    clients = [SlowClient(serving) for _ in range(2)]
+    for client in clients:
+        client.received(b"\x04")  # its settings
+    with socket.create_connection(("127.0.0.1", serving.frontend.port), timeout=5) as third:
+        assert third.recv(100) == b""
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"PRI * HTT"])
+def test_a_connection_that_does_not_begin_is_closed(start_grpc: StartGrpc, sent: bytes) -> None:
+    serving = start_grpc(header_timeout_s=0.3)
+    with socket.create_connection(("127.0.0.1", serving.frontend.port), timeout=5) as client:
+        client.sendall(sent)
+        while client.recv(1000):
+            pass
+
+
+def test_a_connection_that_is_not_used_is_closed(start_grpc: StartGrpc) -> None:
+    client = SlowClient(start_grpc(idle_timeout_s=0.5), calls=False)
+    try:
+        client.received(b"connection idle")
+    finally:
+        client.close()
 
 
 def test_many_clients_are_answered_at_once(serving: Serving) -> None:

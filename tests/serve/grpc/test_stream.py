@@ -153,6 +153,19 @@ def test_too_large_a_message_ends_the_stream(start_grpc: StartGrpc) -> None:
     stream.close()
 
 
+def test_idle_streams_leave_room_for_calls(start_grpc: StartGrpc) -> None:
+    serving = start_grpc(max_connections=4)
+    streams = [Stream(serving) for _ in range(3)]
+    for number, stream in enumerate(streams[:2]):
+        stream.send(request(number))
+        next(stream.answers)
+    with pytest.raises(grpc.RpcError, match="2 streams are open"):
+        next(streams[2].answers)
+    assert serving.call("ModelReady", b"\x0a\x04echo") == b"\x08\x01"
+    for stream in streams:
+        stream.close()
+
+
 def test_an_idle_stream_does_not_hold_up_the_end(serving: Serving, stream: Stream) -> None:
     stream.send(request(1))
     next(stream.answers)
