@@ -149,6 +149,7 @@ class Listener:
     ) -> None:
         self.address = address
         self.socket = sock
+        sock.setblocking(False)  # else a dup() would have the event loop's duplicate block, too
         self.is_inherited = is_inherited
         self.is_held = is_held
         self._file = _identity(address.path) if isinstance(address, UnixAddress) else ()

@@ -121,6 +121,7 @@ class HeldPort:
             logger.warning(f"gRPC clients will be refused during a restart: {reason}")
             self._store.drop(LISTENER_PREFIX + self._listener.name)
             self._listener.close()
+            self._store.settle()  # until the manager has closed it, too, it takes connections
         else:
             loop = asyncio.get_running_loop()
             loop.add_reader(self._listener.socket.fileno(), self._take)
