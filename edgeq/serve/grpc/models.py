@@ -46,6 +46,10 @@ class ModelCalls:
         config = config_of(self._model(request))
         known = self._messages["ModelConfig"].DESCRIPTOR.fields_by_name
         told = {name: value for name, value in config.items() if name in known}
+        parameter = self._messages["ModelParameter"]
+        told["parameters"] = {
+            name: parameter(**value) for name, value in config["parameters"].items()
+        }
         return self._messages["ModelConfigResponse"](config=told)
 
     def model_statistics(self, request: Message) -> Message:

@@ -20,8 +20,9 @@ class RegionCalls:
     def status(self, request: Message) -> Message:
         """Tell of one region, or of all."""
         found = self._regions.status(request.name or None)
+        status = self._messages["SystemSharedMemoryStatusResponse.RegionStatus"]
         return self._messages["SystemSharedMemoryStatusResponse"](
-            regions={region.name: asdict(region) for region in found}
+            regions={region.name: status(**asdict(region)) for region in found}
         )
 
     def register(self, request: Message) -> Message:
