@@ -19,6 +19,8 @@ from edgeq.daemon.capture import Capture
 from edgeq.daemon.deployer import Deployer
 from edgeq.daemon.deployment import Context, Deployment, Paths
 from edgeq.daemon.plane import Plane
+from edgeq.intake import admit
+from edgeq.intake.child import Probe, ProbeLimits, run_probe
 from edgeq.intake.quarantine import Quarantine
 from edgeq.intake.watch import Scanner
 from edgeq.observe.metrics import Metrics
@@ -122,8 +124,27 @@ def states(house: House, name: str = "digits") -> list[str]:
     return [version.state for version in house.context.registry.versions(name)]
 
 
+@pytest.fixture(scope="session")
+def probes() -> dict[bytes, Probe]:
+    """What the child said of each model that was dropped in any test."""
+    return {}
+
+
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def _probed_once(probes: dict[bytes, Probe], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open each model in a real child once, not at each drop: tests/intake has many more."""
+
+    def probe(path: Path, limits: ProbeLimits) -> Probe:
+        content = path.read_bytes()
+        if content not in probes:
+            probes[content] = run_probe(path, limits)
+        return probes[content]
+
+    monkeypatch.setattr(admit, "run_probe", probe)
+
+
+@pytest.fixture
+def house(tmp_path: Path, _probed_once: None) -> Iterator[House]:
     (tmp_path / "edgeq.yaml").write_text(CONFIG)
     config = load(tmp_path / "edgeq.yaml", {})
     for folder in (config.models_dir, config.state_dir):

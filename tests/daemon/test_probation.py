@@ -87,6 +87,15 @@ def serve_int8(house: House, digits: Path, built: Path) -> Deployment:
     return deployment
 
 
+@pytest.fixture(autouse=True)
+def _short_window(house: House) -> None:
+    """A probation that is over at the first look; a verdict comes before that."""
+    config = house.context.config
+    probation = config.swap.probation.model_copy(update={"window_s": 0.01})
+    swap = config.swap.model_copy(update={"probation": probation})
+    house.context.config = config.model_copy(update={"swap": swap})
+
+
 def pass_probation(house: House, deployment: Deployment) -> None:
     deadline = time.monotonic() + WAIT_S
     while deployment.probation is not None:

@@ -11,8 +11,8 @@ import numpy as np
 from edgeq.daemon.publisher import BUNDLES_KEPT
 from tests.daemon.conftest import House, install
 
-WARM_UP = 15
-SWAPS = 60
+WARM_UP = 10
+SWAPS = 50
 CLIENTS = 2
 
 
@@ -32,7 +32,7 @@ def held(house: House) -> dict[str, int]:
     }
 
 
-def test_sixty_swaps_under_load_lose_no_request_and_hold_nothing(
+def test_fifty_swaps_under_load_lose_no_request_and_hold_nothing(
     house: House, digits: Path, built: Path, images: list[dict[str, np.ndarray]]
 ) -> None:
     deployment = house.drop(digits / "digits.tflite")
