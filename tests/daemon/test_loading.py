@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from edgeq.bundle import Bundle, Manifest, write_bundle
-from edgeq.daemon.publisher import load_engine
+from edgeq.daemon.loading import bundle_bytes, load_engine
 from edgeq.engines import table
 from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.table import CPU, Backend, Files
 from edgeq.errors import EngineError
+from edgeq.swap.memory import engine_bytes
 from tests import tiny
 
 
@@ -61,3 +62,10 @@ def test_without_a_cpu_runtime_there_is_nothing_to_fall_back_to(
         **{**bundle.manifest.__dict__, "backend": "cpu"}))  # fmt: skip
     with pytest.raises(EngineError, match="no runtime"):
         load_engine(changed, 1)
+
+
+def test_what_a_gpu_loads_beside_the_model_counts_twice(
+    bundle: Bundle, tiny_model_bytes: bytes
+) -> None:
+    package = bundle.manifest.files["cuda/package.json"].bytes
+    assert bundle_bytes(bundle) == engine_bytes(tiny_model_bytes) + 2 * package
