@@ -66,6 +66,7 @@ class TcpAddress:
             return self._listen()
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
+            reason = reason.partition(" (while attempting")[0]  # that much the message says
             raise EdgeqError(f"cannot listen on {self}: {reason}", hint=_tcp_hint(error)) from error
 
     def _listen(self) -> socket.socket:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
+from edgeq.errors import EdgeqError
+
 
 class Frontend(Protocol):
     """One protocol's side of the server; called on the event loop."""
@@ -62,6 +64,8 @@ class Server:
                 started.append(frontend)
             self._has_started.set()
             await self._asked.wait()
+        except EdgeqError as error:
+            self._failure = error  # for `wait_started` to raise: it is no news in this thread
         except BaseException as error:
             self._failure = error
             raise

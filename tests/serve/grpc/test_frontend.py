@@ -21,6 +21,7 @@ from edgeq.serve.grpc.frontend import GrpcFrontend, GrpcOptions
 from edgeq.serve.grpc.service import GrpcParts
 from edgeq.serve.http.threads import Threads
 from edgeq.serve.rights import Rights
+from edgeq.serve.server import Server
 from edgeq.serve.shared_memory import SharedMemory
 from edgeq.serve.statistics import Statistics
 from tests.serve.conftest import FakeDataPlane
@@ -66,6 +67,16 @@ def test_a_port_in_use_is_named_with_what_to_do() -> None:
         ) as error:
             start("127.0.0.1", port)
     assert "ss -ltnp" in error.value.hint
+
+
+def test_a_server_that_cannot_start_says_so_to_who_waits_for_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = Server([frontend("127.0.0.1", taken.getsockname()[1])])
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        with pytest.raises(EdgeqError, match="Address already in use$"):
+            server.wait_started()
+        thread.join(10)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
