@@ -162,13 +162,27 @@ class HeldPort:
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with contextlib.suppress(OSError):  # one of them has gone
                 await loop.sock_connect(server, self._listener.socket.getsockname())
-                await asyncio.gather(_pump(client, server), _pump(server, client))
+                await _exchange(client, server)
 
     def _is_led_away(self) -> bool:
         with socket.socket(self._listener.socket.family) as probe:
             probe.settimeout(1)
             probe.connect(self._listener.socket.getsockname())
             return probe.getsockname() not in self._take()
+
+
+async def _exchange(client: socket.socket, server: socket.socket) -> None:
+    pumps = [
+        asyncio.ensure_future(_pump(client, server)),
+        asyncio.ensure_future(_pump(server, client)),
+    ]
+    try:
+        await asyncio.gather(*pumps)
+    finally:
+        # Before the sockets are closed: the event loop must not go on waiting for their numbers.
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
 
 
 async def _pump(source: socket.socket, sink: socket.socket) -> None:

@@ -40,6 +40,9 @@ class StreamHandler:
     def __init__(self, infer: InferHandler, messages: Messages, gate: Gate) -> None:
         self._infer = infer
         self._response = messages["ModelStreamInferResponse"]
+        final = messages["ModelInferResponse"]()
+        final.parameters["triton_final_response"].bool_param = True
+        self._final = final.SerializeToString()  # each request has one response
         self._gate = gate
         self._most = max(1, gate.most_calls // 2)  # an idle stream must not keep calls out
         self._readers: set[asyncio.Task[None]] = set()
@@ -91,7 +94,7 @@ class StreamHandler:
 
     def _wrapped(self, asked: Asked, parts: list[Any]) -> list[Any]:
         if asked.error is None:
-            return in_stream(parts)
+            return in_stream([*parts, self._final])
         response = self._response(error_message=refusal_of(asked.error).details)
         response.infer_response.id = asked.id  # so that the client knows which one failed
         return [response.SerializeToString()]

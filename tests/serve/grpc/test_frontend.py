@@ -74,7 +74,7 @@ def test_a_server_that_cannot_start_says_so_to_who_waits_for_it() -> None:
         server = Server([frontend("127.0.0.1", taken.getsockname()[1])])
         thread = threading.Thread(target=server.run)
         thread.start()
-        with pytest.raises(EdgeqError, match="Address already in use$"):
+        with pytest.raises(EdgeqError, match=r"Address already in use$"):
             server.wait_started()
         thread.join(10)
 

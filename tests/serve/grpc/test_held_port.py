@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -142,6 +143,22 @@ def test_a_kernel_that_does_not_lead_connections_away_costs_only_the_waiting(
         with client(alone.port) as early:
             early.infer("echo", [echo], client_timeout=10)
     assert manager.stored == []
+
+
+def test_a_relayed_client_that_breaks_off_disturbs_nobody(
+    manager: ServiceManager, store: FdStore, echo: triton.InferInput
+) -> None:
+    with process(manager, store) as first:
+        port = first.port
+    rude = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(4)]
+    with process(manager, store), client(port) as polite:
+        for each in rude:
+            assert each.recv(1)  # the server's SETTINGS
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            each.close()  # a reset
+            polite.infer("echo", [echo], client_timeout=10)
+            with client(port) as newcomer:
+                newcomer.infer("echo", [echo], client_timeout=10)
 
 
 def test_a_client_from_beyond_the_box_is_not_relayed_as_if_it_were_of_the_box(

@@ -68,7 +68,10 @@ def test_nvidias_client_streams(serving: Serving, echo: triton.InferInput) -> No
     with serving.client() as client:
         client.start_stream(lambda result, error: answers.put((result, error)))
         for number in range(5):
-            client.async_stream_infer("echo", [tensor("x", ECHO + number)], request_id=str(number))
+            mine = tensor("x", ECHO + number)
+            client.async_stream_infer(
+                "echo", [mine], request_id=str(number), enable_empty_final_response=True
+            )
         client.async_stream_infer("unheard", [echo], request_id="6")
         client.async_stream_infer("echo", [echo], request_id="7")
         found = [answers.get(timeout=10) for _ in range(7)]
@@ -76,6 +79,7 @@ def test_nvidias_client_streams(serving: Serving, echo: triton.InferInput) -> No
     for number, (result, error) in enumerate(found[:5]):
         assert error is None
         assert result.get_response().id == str(number)
+        assert result.get_response().parameters["triton_final_response"].bool_param
         np.testing.assert_array_equal(result.as_numpy("y"), ECHO + number)
     assert "model 'unheard' is unknown" in str(found[5][1])
     assert found[6][0].get_response().id == "7"
