@@ -11,6 +11,9 @@ All servers are up at once and take turns in interleaved rounds, one client proc
 one keep-alive connection for each unit of concurrency; figures are medians of the rounds with their
 range, ratios are taken round by round. Every client first holds the answers against LiteRT's.
 
+MLServer's model takes and gives numpy arrays, by its codecs; `echo` hands back the list of numbers
+that MLServer read, which no model could, and stays out of `x MLServer`. kserve's client makes a
+list of a binary answer's values: 10 ms of its own.
 `asyncio.Protocol` is the bound: no HTTP parser, no validation, the identity without an interpreter.
 `bare interpreter` is LiteRT in the client's process; what a server adds is `p50 - bare`. MiB is the
 resident memory of a server and its children at the end. What cannot be measured gives its reason.

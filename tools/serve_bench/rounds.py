@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tools.serve_bench.clients import target_json
 from tools.serve_bench.processes import ServerError
-from tools.serve_bench.servers import Server, Started
+from tools.serve_bench.servers import NO_MODEL, Server, Started
 from tools.serve_bench.statistics import Round
 from tools.serve_bench.workloads import Workload
 
@@ -71,6 +71,7 @@ def rows_of(servers: Sequence[Server], workload: Workload, options: Options) -> 
         for concurrency in options.concurrency
         for server in servers
         for client in server.clients
+        if workload.name == NO_MODEL or not server.is_identity_only
         if not words or any(word in f"{server.name} {client}".lower() for word in words)
     ]
 

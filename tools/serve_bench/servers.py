@@ -50,6 +50,7 @@ class Server:
     clients: tuple[str, ...]
     environment: str | None  # None: edgeq's own
     launch: Callable[[Path, Path, Workload], Started]  # (python, folder, workload)
+    is_identity_only: bool = False
 
     def start(self, peers: Path, folder: Path, workload: Workload) -> Started:
         """Start and wait until it answers.
@@ -104,7 +105,7 @@ def _stack(script: str, *arguments: str, unix: bool = False) -> Callable[..., St
     return launch
 
 
-def _mlserver(workers: int) -> Callable[..., Started]:
+def _mlserver(workers: int, *, echo: bool = False) -> Callable[..., Started]:
     def launch(python: Path, folder: Path, workload: Workload) -> Started:
         http, grpc, metrics = free_ports(3)
         settings = {"host": "127.0.0.1", "http_port": http, "grpc_port": grpc,
@@ -113,7 +114,7 @@ def _mlserver(workers: int) -> Callable[..., Started]:
         (folder / "settings.json").write_text(json.dumps(settings))
         model = "" if workload.name == NO_MODEL else str(workload.model)
         write_mlserver_model(folder / "m", workload.name, "1", output=workload.output_name,
-                             model=model)  # fmt: skip
+                             model=model, echo=echo)  # fmt: skip
         running = start_mlserver(python, folder)
         target = Target(workload.name, http, grpc)
         return _ready(running, target, f"/v2/models/{workload.name}/ready")
@@ -154,7 +155,8 @@ def _nothing(_: Path, __: Path, workload: Workload) -> Started:
     return Started(None, Target(workload.name))
 
 
-EDGEQ, BOUND, BARE, MLSERVER = "edgeq", "asyncio.Protocol", "bare interpreter", "MLServer"
+EDGEQ, BOUND, BARE = "edgeq", "asyncio.Protocol", "bare interpreter"
+MLSERVER, MLSERVER_ECHO = "MLServer workers", "MLServer echo, workers"
 EDGEQ_CLIENTS = ("binary, TCP", "binary, Unix", "shared memory, Unix", "gRPC raw",
                  "tritonclient.http", "tritonclient.grpc", "kserve", "JSON, TCP")  # fmt: skip
 OIP_CLIENTS = ("gRPC raw", "tritonclient.grpc", "JSON, TCP")
@@ -167,8 +169,9 @@ SERVERS: tuple[Server, ...] = (
     Server("uvicorn ASGI", ("binary, TCP",), "stacks", _stack("asgi.py", "--server", "uvicorn")),
     Server("granian ASGI", ("binary, TCP",), "stacks", _stack("asgi.py", "--server", "granian")),
     Server(EDGEQ, EDGEQ_CLIENTS, None, _edgeq),
-    Server(f"{MLSERVER} workers=0", OIP_CLIENTS, "mlserver", _mlserver(0)),
-    Server(f"{MLSERVER} workers=1", OIP_CLIENTS, "mlserver", _mlserver(1)),
+    Server(f"{MLSERVER_ECHO}=0", OIP_CLIENTS, "mlserver", _mlserver(0, echo=True), True),
+    Server(f"{MLSERVER}=0", OIP_CLIENTS, "mlserver", _mlserver(0)),
+    Server(f"{MLSERVER}=1", OIP_CLIENTS, "mlserver", _mlserver(1)),
     Server("LitServe", ("JSON list",), "litserve", _litserve()),
     Server("LitServe base64", ("base64 in JSON",), "litserve", _litserve("--base64")),
 )  # fmt: skip

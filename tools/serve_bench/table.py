@@ -20,7 +20,7 @@ REASON_SHOWN = 110
 
 
 def best_mlserver(rows: Iterable[Row]) -> Row | None:
-    """Return MLServer's row with the most requests a second."""
+    """Return the row with the most requests a second of MLServer with a model, not the echo."""
     own = [row for row in rows if row.is_measured and row.server.startswith(MLSERVER)]
     return max(own, key=lambda row: spread(row.rates).median, default=None)
 

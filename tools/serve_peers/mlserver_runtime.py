@@ -1,4 +1,4 @@
-"""The model that MLServer serves: a copy of what came, or LiteRT; slowed for swaps."""
+"""The model that MLServer serves: the identity or LiteRT; slowed for swaps."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
 
 
 class Runtime(MLModel):  # type: ignore[misc]
-    """`parameters.extra`: `model` (a .tflite file), `load_s`, `infer_s`, `fails` (load raises)."""
+    """Numpy arrays through LiteRT or back as they are, by MLServer's codecs.
+
+    `parameters.extra`: `model` (a .tflite file), `echo` (no codecs either), `load_s`, `infer_s`,
+    `fails` (load raises).
+    """
 
     async def load(self) -> bool:
         extra: dict[str, Any] = self.settings.parameters.extra or {}
         self._output_name, self._infer_s = extra["output"], extra.get("infer_s", 0.0)
+        self._is_echo = extra.get("echo", False)
         # Asleep, not busy: the loop goes on serving, which is the kindest that a load can be.
         await asyncio.sleep(extra.get("load_s", 0.0))
         if extra.get("fails"):
             raise RuntimeError("this version does not load")
-        self._run = make_run(extra["model"]) if extra.get("model") else None
+        self._run = make_run(extra["model"]) if extra.get("model") else lambda v: v
         self._is_loaded = True
         return True
 
@@ -34,7 +39,7 @@ class Runtime(MLModel):  # type: ignore[misc]
             await asyncio.sleep(self._infer_s)
             if not self._is_loaded:
                 raise RuntimeError("the model was unloaded while this request was inside")
-        if self._run is None:  # the values as they came: nothing is converted that need not be
+        if self._is_echo:  # not even a numpy array is made: no model could do with less
             output = ResponseOutput(name=self._output_name, shape=given.shape,
                                     datatype=given.datatype, data=given.data)  # fmt: skip
         else:
