@@ -8,8 +8,8 @@ order of reading; the first line of each says what goes in and what comes out.
     cli/          the commands; the only place that prints and exits
                       arguments output inputs client box building tables measuring reporting remote
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
-                      loop deployer models deployment drops interface publisher loading probation
-                      jobs builder plane uploads capture drift admin status
+                      loop frontends deployer models deployment drops interface publisher loading
+                      probation jobs builder plane uploads capture drift admin status
     build/        float model + samples -> bundle: calibrate, choose, refine, prove, write
                       pipeline options work forms layers fidelity refining gate mixed deploying
                       bundling
@@ -17,9 +17,16 @@ order of reading; the first line of each says what goes in and what comes out.
                       schema server fields document load validation sidecar changes
                       web_config cautions
                   -- stages, the last of the data flow first --
-    serve/        requests -> Engine, over the Open Inference Protocol
-                      listening handover server http rights token_file loopback limits content infer
-                      protocol tensors response answers data_plane models statistics admin
+    serve/        requests -> Engine: what all protocols share
+                      server listening handover limits rights token_file loopback calls requests
+                      parameters tensors shared_memory described data_plane statistics
+    serve/http/   the Open Inference Protocol over HTTP/1.1
+                      frontend handshake connection messages app router infer request_body
+                      response_body content models repository regions admin threads answers
+    serve/grpc/   the same over gRPC
+                      frontend held_port credentials gate peers service infer stream
+                      request_message response_message models repository regions messages schema
+                      status
     intake/       drop folder -> admitted model, or quarantine
                       watch names admit content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus

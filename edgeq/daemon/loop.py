@@ -5,7 +5,7 @@ intake    opens drops in a child, one after the other (drops.py)
 deploy    drops, swaps, rollbacks, one after the other (deployer.py)
 capture   samples and drift windows (capture.py)
 server    the event loop of the data plane (frontends.py, serve/server.py)
-infer-*   one pool a model, owned by its slot (swap/)
+infer-*   a worker for each engine, owned by its slot (swap/); quick models run on server's thread
 shadow-*  the version before, beside one on probation (swap/shadow.py)
 build-*   reads the progress of the one build child (builder.py)
 """
