@@ -149,7 +149,6 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: bytes | bytearray = b""
-        self._body_bytes = 0
         if not self._is_busy:
             self._wait(self._limits.header_timeout_s)
 
@@ -168,8 +167,8 @@ class Connection(asyncio.Protocol):
         self._is_in_head = False
         if self._is_deaf:
             return
-        self._announced = int(self._headers.get(b"content-length", b"0"))
-        if not self._can_take(self._announced):
+        announced = int(self._headers.get(b"content-length", b"0"))
+        if not self._can_take(announced):
             return
         if not self._is_busy:
             self._wait(self._limits.body_timeout_s)
@@ -180,19 +179,16 @@ class Connection(asyncio.Protocol):
         """Collect the body."""
         if self._is_deaf:
             return
-        start = self._body_bytes
-        self._body_bytes += len(body)
-        if self._body_bytes > self._reserved and not self._can_take(self._body_bytes):
-            return
-        if start == 0:
+        if not self._body:
             self._body = body  # mostly all of it
-            return
-        # Not a list of pieces, which takes 25 times what is counted where they have two bytes each,
-        # nor one that grows: 12.7 instead of 3.8 ms of CPU for 6 MB there and back (Unix socket).
-        if isinstance(self._body, bytes):
-            first, self._body = self._body, bytearray(self._announced)
-            self._body[:start] = first
-        self._body[start : self._body_bytes] = body
+        elif isinstance(self._body, bytearray):
+            self._body += body
+        else:
+            # Not a list of pieces: to join 6 MB of them took 10 ms of CPU instead of 0.6, and of
+            # two bytes each they would take 25 times the memory that is counted.
+            self._body = bytearray(self._body) + body
+        if len(self._body) > self._reserved:
+            self._can_take(len(self._body))
 
     def on_message_complete(self) -> None:
         """Answer the request, or let it wait for the one before it."""
