@@ -138,6 +138,13 @@ def test_registering_needs_the_right_to_change_models(start: Any, segment: Path)
     assert running.request("POST", f"{SYSTEM}/unregister", headers=token).status == 200
 
 
+def test_a_web_page_registers_nothing(running: Any, segment: Path) -> None:
+    page = {"Origin": "http://example.org"}
+    content = {"key": segment.name, "byte_size": 16}
+    assert running.request("POST", f"{SYSTEM}/region/r/register", content, page).status == 403
+    assert running.request("GET", f"{SYSTEM}/status").json() == []
+
+
 def test_cuda_regions_cannot_be_registered_and_none_is_there(running: Any) -> None:
     assert running.request("GET", f"{CUDA}/status").json() == []
     assert running.request("POST", f"{CUDA}/unregister").json() == {}
