@@ -21,9 +21,7 @@ from edgeq.serve.http.messages import Answer, Request
 from edgeq.serve.limits import Limits
 from edgeq.serve.rights import Peer
 
-JOINED_BYTES = (
-    64 << 10
-)  # answers up to this leave in one piece: a copy is cheaper than a system call
+JOINED_BYTES = 64 << 10  # up to this a copy is cheaper than a second system call
 LINGER_S = 2.0
 AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 NEVER = float("inf")
@@ -74,6 +72,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._asked: Request | None = None  # what the task answers
         self._is_adopted = is_adopted  # after requests that another process answered
         self._is_busy = False  # with a request that is not answered yet
         self._is_receiving = False  # a request has begun and not ended
@@ -126,6 +125,8 @@ class Connection(asyncio.Protocol):
         self._is_deaf = True
         self.deadline = NEVER
         self._waiting.clear()
+        if self._asked is not None:
+            self._asked.is_abandoned = True
         self.cancel()
         self._release()
         self._owner.forget(self)
@@ -245,11 +246,12 @@ class Connection(asyncio.Protocol):
         if isinstance(outcome, Answer):
             self._send(request, outcome)
         else:
+            self._asked = request
             self._task = self._loop.create_task(self._finish(request, outcome))
 
     async def _finish(self, request: Request, outcome: Awaitable[Answer]) -> None:
         answer = await outcome
-        self._task = None
+        self._task = self._asked = None
         self._send(request, answer)
 
     def _send(self, request: Request, answer: Answer) -> None:

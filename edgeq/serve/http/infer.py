@@ -19,6 +19,7 @@ from edgeq.swap import Inference
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 HEADER_LENGTH_KEY = HEADER_LENGTH.lower().encode()
+ABANDONED = 499  # nginx's code for a client that did not wait; only the metrics see it
 BINARY = "application/octet-stream"
 
 
@@ -53,6 +54,8 @@ class InferHandler:
             answer = self._answer(request, call, asked, inference)
         except CANCELLED_OR_FAILED as error:
             answer = error_answer(error, _headers(call))
+            if request.is_abandoned:
+                answer.status = ABANDONED
         return self._counted(call, answer)
 
     def _counted(self, call: Call, answer: Answer) -> Answer:

@@ -26,6 +26,7 @@ class Request:
     peer: Peer
     max_body_bytes: int  # of the body, decompressed too
     keep_alive: bool = True
+    is_abandoned: bool = False  # its client has hung up; the answer is for the records
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     def header(self, name: bytes) -> str:
