@@ -63,7 +63,7 @@ class Frontends:
         # Connections of a time before TLS end here; TLS itself cannot be handed over.
         plain = self._named(*(["unix"] if tls else ["http", "unix"]))
         self._adopted = handover.adopt(passed, plain, self._store)
-        self._regions = SharedMemory()
+        self._regions = SharedMemory(max_read_bytes=server.max_body_bytes)
         self._threads = Threads()
         self._http: HttpFrontend | None = None  # until `serve`
         self._grpc: GrpcFrontend | None = None
