@@ -29,7 +29,7 @@ from tools.serve_bench.processes import (
 from tools.serve_bench.program import make_parser, sweep_lines
 from tools.serve_bench.regions import Region
 from tools.serve_bench.rounds import Options, Row, in_turn, rows_of, run_rounds, start_servers
-from tools.serve_bench.servers import BARE, BOUND, EDGEQ, REQUIREMENTS, SERVERS
+from tools.serve_bench.servers import BARE, BOUND, EDGEQ, REQUIREMENTS, SERVERS, Started
 from tools.serve_bench.statistics import Round, paired_difference, paired_ratio, round_of, spread
 from tools.serve_bench.table import best_mlserver, comparisons, json_of, table_of
 from tools.serve_bench.workloads import Workload, identity_workload, model_workload, quantized
@@ -216,7 +216,8 @@ def test_what_answers_wrong_or_not_at_all_is_not_timed(bound, identity, tmp_path
 def test_rounds_run_each_row_in_a_process_of_its_own(bound, identity, tmp_path):
     options = Options(PEERS, 2, 0.1, (1,), "bare,edgeq grpc")
     rows = rows_of(SERVERS, identity, options)
-    started = start_servers((server(BARE),), rows, identity, options, tmp_path)
+    started: dict[str, Started] = {}
+    start_servers((server(BARE),), rows, identity, options, tmp_path, started)
     own = [one for one in rows if one.server == BARE]
     run_rounds(own, started, identity, options, tmp_path)
     assert [len(one.rounds) for one in own] == [2]
@@ -230,7 +231,9 @@ def test_a_peer_that_cannot_be_installed_gives_its_rows_the_reason(monkeypatch, 
     monkeypatch.setattr(environments, "_run", refuse)
     options = Options(tmp_path, 1, 0.1, (1,), "mlserver")
     rows = rows_of(SERVERS, identity, options)
-    assert start_servers(SERVERS, rows, identity, options, tmp_path) == {}
+    started: dict[str, Started] = {}
+    start_servers(SERVERS, rows, identity, options, tmp_path, started)
+    assert not started
     assert {one.reason for one in rows} == {"not installed: no such version"}
     assert "not installed: no such version" in table_of(rows)
 

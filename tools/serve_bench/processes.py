@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,19 @@ def wait_until_ready(running: Running, port: int, path: str) -> None:
                 connection.close()
         time.sleep(0.1)
     raise ServerError(f"not ready after {START_LIMIT_S:g} s: {running.last_words()}")
+
+
+def end_on_terminate() -> None:
+    """Let SIGTERM end this process as an exception does, so that its servers end with it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+def stop_all(running: Sequence[Running]) -> None:
+    """Stop servers, all at the same time."""
+    for one in running:
+        one.process.terminate()
+    for one in running:
+        one.stop()
 
 
 def free_ports(count: int) -> list[int]:

@@ -17,6 +17,7 @@ from typing import Any
 import edgeq
 from edgeq.tflite.runtime import runtime_version
 from tools.serve_bench.perf_analyzer import Sweep, run_perf_analyzer
+from tools.serve_bench.processes import end_on_terminate, stop_all
 from tools.serve_bench.rounds import Options, Row, rows_of, run_rounds, start_servers
 from tools.serve_bench.servers import EDGEQ, SERVERS, Started
 from tools.serve_bench.table import json_of, table_of
@@ -94,17 +95,16 @@ def bench(
 ) -> tuple[list[Row], list[Sweep | str]]:
     """Measure one workload with all servers up at once."""
     rows = rows_of(SERVERS, workload, options)
-    started = start_servers(SERVERS, rows, workload, options, work)
+    started: dict[str, Started] = {}
     try:
+        start_servers(SERVERS, rows, workload, options, work, started)
         run_rounds(rows, started, workload, options, work)
         sweeps = []
         if perf_analyzer and EDGEQ in started:
             sweeps = analyze(perf_analyzer, started[EDGEQ], options, work)
         return rows, sweeps
     finally:
-        for one in started.values():
-            if one.running:
-                one.running.stop()
+        stop_all([one.running for one in started.values() if one.running])
 
 
 def analyze(program: Path, started: Started, options: Options, work: Path) -> list[Sweep | str]:
@@ -129,6 +129,7 @@ def sweep_lines(sweeps: Sequence[Sweep | str]) -> str:
 def main(description: str) -> int:
     """Run the command line; 1 where edgeq itself failed a request."""
     options = make_parser(description).parse_args()
+    end_on_terminate()
     if options.cpus:
         _keep_to(options.cpus)
     settings = Options(options.peers.resolve(), options.rounds, options.seconds,

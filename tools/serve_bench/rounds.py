@@ -84,10 +84,10 @@ def in_turn(rows: Sequence[Row], number: int) -> list[Row]:
 
 
 def start_servers(
-    servers: Sequence[Server], rows: Sequence[Row], workload: Workload, options: Options, work: Path
-) -> dict[str, Started]:
-    """Start what the rows need; a server that is missing gives its rows the reason."""
-    started: dict[str, Started] = {}
+    servers: Sequence[Server], rows: Sequence[Row], workload: Workload, options: Options,
+    work: Path, started: dict[str, Started],
+) -> None:  # fmt: skip
+    """Add what the rows need to `started`; a server that is missing gives its rows the reason."""
     wanted = {row.server for row in rows}
     for number, server in enumerate(servers):
         if server.name not in wanted:
@@ -100,7 +100,6 @@ def start_servers(
                 if row.server == server.name:
                     row.reason = str(error)
             print(f"{server.name}: {error}", file=sys.stderr)
-    return started
 
 
 def run_rounds(

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tools.serve_bench.processes import end_on_terminate
 from tools.serve_bench.program import PEERS
 from tools.swap_bench.cases import Swap, run_cases
 from tools.swap_bench.drops import run_drops
@@ -88,6 +89,7 @@ def run_all(options: argparse.Namespace, work: Path) -> tuple[dict[str, Any], bo
 def main(description: str) -> int:
     """Run the command line; 1 where edgeq failed a request or broke a promise."""
     options = make_parser(description).parse_args()
+    end_on_terminate()
     with tempfile.TemporaryDirectory(prefix="edgeq-bench-") as folder:
         work = Path(folder).resolve()
         if not (options.cases or options.swaps or options.overload):
