@@ -20,7 +20,7 @@ from edgeq.tls import TlsOptions
 
 # gRPC drops the calls that reach it while it begins to stop: of four busy clients, one in five
 # stops had one that saw a CANCELLED. So calls pause before that, and are answered right after.
-PAUSE_S = 0.05  # in which every busy client has come to wait for an answer
+PAUSE_S = 0.1  # in which every busy client has come to wait for an answer
 GOAWAY_S = 0.01  # for its way to the clients, ahead of the answers
 LAST_ANSWERS_S = 1.0  # for what is being sent, and refusals of what the grace was too short for
 LARGEST_OUTPUT_BYTES = 1 << 30  # what goes out is the model's size, not the client's choice

@@ -30,6 +30,7 @@ BPF_RETURN_CONSTANT = 0x06  # BPF_RET | BPF_K of linux/bpf_common.h
 HELD, SERVER = 0, 1  # in the order in which they came to listen
 
 CHUNK_BYTES = 64 << 10
+LAST_BYTES_S = 1.0  # for clients that take their time
 SWITCH_S = 0.02  # for gRPC to accept who had already come to it
 
 
@@ -134,7 +135,9 @@ class HeldPort:
             await asyncio.sleep(SWITCH_S)
 
     async def end(self) -> None:
-        """End what is still relayed, after the server."""
+        """End what is still relayed, after the server: its last answers have to get through."""
+        if self._relays:
+            await asyncio.wait(self._relays, timeout=LAST_BYTES_S)
         for task in self._relays:
             task.cancel()
         await asyncio.gather(*self._relays, return_exceptions=True)
@@ -177,7 +180,7 @@ async def _exchange(client: socket.socket, server: socket.socket) -> None:
         asyncio.ensure_future(_pump(server, client)),
     ]
     try:
-        await asyncio.gather(*pumps)
+        await pumps[1]  # until the server has hung up and all that it said is through
     finally:
         # Before the sockets are closed: the event loop must not go on waiting for their numbers.
         for pump in pumps:
@@ -187,9 +190,12 @@ async def _exchange(client: socket.socket, server: socket.socket) -> None:
 
 async def _pump(source: socket.socket, sink: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    while chunk := await loop.sock_recv(source, CHUNK_BYTES):
-        await loop.sock_sendall(sink, chunk)
-    sink.shutdown(socket.SHUT_WR)
+    try:
+        while chunk := await loop.sock_recv(source, CHUNK_BYTES):
+            await loop.sock_sendall(sink, chunk)
+    finally:
+        with contextlib.suppress(OSError):  # it has gone, too
+            sink.shutdown(socket.SHUT_WR)
 
 
 def _lead(listener: socket.socket, place: int) -> None:
