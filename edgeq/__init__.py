@@ -86,6 +86,7 @@ order of reading; the first line of each says what goes in and what comes out.
     systemd.py    the service manager: states sent, sockets taken and left
     tls.py        certificate files -> the TLS contexts of servers and clients
     files.py      atomic write, fsync, digest, move
+    allocator.py  the C library's memory: few arenas, free memory given back
     errors.py     the exception tree; each error carries a hint
 """
 

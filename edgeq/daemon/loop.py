@@ -26,7 +26,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import edgeq
-from edgeq import files, log
+from edgeq import allocator, files, log
 from edgeq.config import Config, cautions, describe_changes, load
 from edgeq.daemon.admin import AdminCommands
 from edgeq.daemon.builder import Builder, BuildJob, BuildOutcome
@@ -63,6 +63,7 @@ class Daemon:
     """
 
     def __init__(self, config_path: Path | None, environ: Mapping[str, str]) -> None:
+        allocator.bound_arenas()
         self._config_path = config_path
         self._environ = dict(environ)
         config = load(config_path, self._environ)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from edgeq import allocator
 from edgeq.bundle import Golden
 from edgeq.engines.base import Engine, EngineKind
 from edgeq.errors import EngineError, SwapError
@@ -221,7 +221,4 @@ def close_engines(engines: Iterable[Engine]) -> None:
         # One that cannot free itself must not undo a swap that has happened, nor keep the others.
         with contextlib.suppress(Exception):
             engine.close()
-    # glibc keeps what is freed; OpenVINO Model Server trims after an unload too.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    allocator.trim()

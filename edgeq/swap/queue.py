@@ -32,6 +32,11 @@ class RequestQueue:
         entry = priority or DEFAULT_PRIORITY, next(self._arrivals), request
         heapq.heappush(self._heap, entry)
 
+    def ahead_of(self, priority: int) -> int:
+        """Count the requests whose turn comes before that of one which would come now."""
+        own = priority or DEFAULT_PRIORITY
+        return sum(level <= own for level, _, _ in self._heap)
+
     def pop(self) -> Waiting:
         """Take the request whose turn it is."""
         return heapq.heappop(self._heap)[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -113,6 +114,18 @@ class Scheduler:
         self._let_go(instance, run, 1)
         self._settle(run, outcome, submitted, future)
         return future
+
+    def expected_s(self, priority: int) -> float:
+        """Return when a request would have its answer, as things stand, with the lock held.
+
+        0 where nobody is before it: then it is run, however long the last one took.
+        """
+        instances = len(self.pool.instances)
+        ahead = self._waiting.ahead_of(priority) + instances - len(self._idle)
+        typical_s = self.pool.typical_s
+        if not ahead or not math.isfinite(typical_s):
+            return 0.0
+        return (ahead / instances + 1) * typical_s
 
     def enqueue(
         self, inputs: Inputs, submitted: float, deadline: float, priority: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +23,10 @@ from edgeq.swap.scheduler import Scheduler
 from edgeq.swap.turn import TurnBudget
 
 Array = npt.NDArray[Any]
+
+# Of a request's time, within which its answer must be expected for it to be let in: the estimate is
+# a mean, and the way to the client takes time, too.
+IN_TIME_SHARE = 0.8
 
 
 class Slot:
@@ -84,7 +89,8 @@ class Slot:
             priority: 1 is the most urgent, 2 the next; 0 stands for `requests.DEFAULT_PRIORITY`.
 
         Raises:
-            UnavailableError: nothing serves, the queue is full, or the slot is closing.
+            UnavailableError: nothing serves, the queue is full or too long for the deadline, or
+                the slot is closing.
         """
         now = time.monotonic()
         if self._places.is_full or now > self._places.overdue:
@@ -93,7 +99,10 @@ class Slot:
             scheduler = self._admitting()
             instance = scheduler.claim() if self._turn_budget.is_left else None
             if instance is None:
-                deadline = float("inf") if timeout_s is None else now + timeout_s
+                deadline = float("inf")
+                if timeout_s is not None:
+                    deadline = now + timeout_s
+                    self._check_in_time(scheduler.expected_s(priority), timeout_s)
                 return scheduler.enqueue(inputs, now, deadline, priority)
         future = scheduler.run_here(instance, inputs, now)
         self._turn_budget.spend(time.monotonic() - now)
@@ -215,6 +224,16 @@ class Slot:
             typical_s = self._live.pool.typical_s
             raise self._places.refusal(self.name, typical_s, self._options.instances)
         return self._live
+
+    def _check_in_time(self, expected_s: float, timeout_s: float) -> None:
+        """Refuse at once what would only wait to be told that it waited too long."""
+        if expected_s > IN_TIME_SHARE * timeout_s:
+            raise UnavailableError(
+                f"model {self.name!r} would answer in {expected_s:.3f} s, as many are waiting; the "
+                f"request has {timeout_s:g} s",
+                retry_after_s=max(1, math.ceil(expected_s - IN_TIME_SHARE * timeout_s)),
+                hint="Send fewer requests at a time, or ask for a longer timeout.",
+            )
 
     def _drop_overdue(self, now: float) -> None:
         """Nobody gets a place later for one who waits in vain."""

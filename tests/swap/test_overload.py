@@ -100,6 +100,31 @@ def test_a_refusal_says_when_to_come_again(bench: Bench) -> None:
     gate.set()
 
 
+def test_who_would_wait_too_long_is_refused_at_once(bench: Bench) -> None:
+    slot, gate = busy(bench)
+    assert slot._live is not None
+    slot._live.pool.typical_s = 0.1
+    patient = [slot.submit(INPUTS, timeout_s=60) for _ in range(3)]
+    with pytest.raises(
+        UnavailableError, match=r"would answer in 0\.500 s, .* has 0\.6 s"
+    ) as caught:
+        slot.submit(INPUTS, timeout_s=0.6)
+    assert caught.value.retry_after_s == 1
+    urgent = slot.submit(INPUTS, timeout_s=0.6, priority=1)  # only the one that runs is before it
+    gate.set()
+    assert [answer(future)[0] for future in (*patient, urgent)] == ["1"] * 4
+
+
+def test_a_deadline_below_what_an_inference_takes_is_tried_where_nobody_is_before_it(
+    bench: Bench,
+) -> None:
+    slot = bench.slot(inline_below_s=0.0)
+    slot.publish("1", bench.engine, None)
+    assert slot._live is not None
+    slot._live.pool.typical_s = 30.0  # one that was slow for another reason must not shut the door
+    assert answer(slot.submit(INPUTS, timeout_s=5)) == ("1", 1.0)
+
+
 def test_ten_times_too_many_requests_are_answered_or_refused_at_once(bench: Bench) -> None:
     slot = bench.slot(queue_size=4)
     slot.publish("1", bench.engine, None)
