@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from edgeq.errors import DeadlineError
 from edgeq.serve.data_plane import DataPlane, ModelView
@@ -15,8 +16,7 @@ from edgeq.serve.statistics import Statistics, Timing
 from edgeq.swap import Inference
 
 
-@dataclass(frozen=True)
-class RequestRecord:
+class RequestRecord(NamedTuple):
     """One answered infer request; model and version are "" where the client named unknown ones.
 
     `code` is the protocol's own: an HTTP status, or the name of a gRPC status.

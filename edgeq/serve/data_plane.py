@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from edgeq.swap import Inference
 from edgeq.tflite.runtime import Array, TensorSpec
@@ -13,8 +12,7 @@ from edgeq.tflite.runtime import Array, TensorSpec
 ModelState = Literal["READY", "LOADING", "UNAVAILABLE"]
 
 
-@dataclass(frozen=True)
-class ModelView:
+class ModelView(NamedTuple):
     """One model as clients see it; `version` is the live one, "" where none is."""
 
     name: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgeq.errors import InvalidRequestError
 from edgeq.serve.tensors import datatype_of, quoted
@@ -32,8 +33,7 @@ class RequestedOutput:
     place: RegionSlice | None = None
 
 
-@dataclass(frozen=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """What a client wants run; no `outputs` means all of them."""
 
     id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
@@ -20,8 +20,7 @@ Inputs = Mapping[str, Array]
 DEFAULT_PRIORITY = 10
 
 
-@dataclass(frozen=True)
-class Inference:
+class Inference(NamedTuple):
     """The answer to one request, who gave it, and how long it waited and ran."""
 
     outputs: dict[str, Array]
@@ -31,8 +30,7 @@ class Inference:
     infer_s: float = 0.0  # of the whole batch where it ran in one
 
 
-@dataclass(frozen=True)
-class InferRecord:
+class InferRecord(NamedTuple):
     """One request that an engine ran: how long it waited and ran, and whether the engine failed."""
 
     name: str

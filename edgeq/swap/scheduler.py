@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgeq.engines.base import EngineKind
 from edgeq.errors import DeadlineError, EngineError, RequestError, UnavailableError
@@ -25,8 +25,7 @@ from edgeq.swap.requests import Inference, InferRecord, Inputs, Outcome, Waiting
 PARALLEL_PAYS_FROM_S = 0.0002
 
 
-@dataclass(frozen=True)
-class _Run:
+class _Run(NamedTuple):
     """What an engine was busy with; several outcomes where requests ran together."""
 
     kind: EngineKind

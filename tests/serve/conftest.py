@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def view(name: str, **changes: Any) -> ModelView:
         inputs=(spec("x", (1, 4)),),
         outputs=(spec("y", (1, 4)),),
     )
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 MODELS = (

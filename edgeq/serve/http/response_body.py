@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,8 +16,7 @@ from edgeq.tflite.runtime import Array
 WriteRegion = Callable[[RegionSlice, Any], None]
 
 
-@dataclass(frozen=True)
-class InferResponse:
+class InferResponse(NamedTuple):
     """A body in parts; `header_length` is the JSON's where raw tensors follow."""
 
     parts: tuple[Any, ...]
