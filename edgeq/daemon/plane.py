@@ -72,7 +72,8 @@ class Plane:
         """Only what the engine answered is a sample: the rest may be malformed."""
         if future.cancelled() or future.exception() is not None:
             return
-        self._capture.offer(deployment, inputs, self._capture_ratio())
+        if deployment.method != "as-is":  # nothing is ever calibrated on its samples
+            self._capture.offer(deployment, inputs, self._capture_ratio())
         probation = deployment.probation
         if probation is not None and probation.shadow is not None:
             answer = future.result()

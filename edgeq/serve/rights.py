@@ -34,7 +34,7 @@ from edgeq.serve.loopback import is_loopback_address
 from edgeq.serve.token_file import TokenFile
 
 
-class Call(Enum):
+class Purpose(Enum):
     """What kind of thing a request asks for; the value says it in an error."""
 
     HEALTH = "health check"
@@ -83,11 +83,11 @@ class Rights:
     is_anonymous: bool = False
     is_exposed: bool = False
 
-    def check(self, call: Call, peer: Peer, authorization: str, origin: str = "") -> None:
+    def check(self, purpose: Purpose, peer: Peer, authorization: str, origin: str = "") -> None:
         """Refuse a call without the right to make it.
 
         Args:
-            call: what kind of thing is asked for.
+            purpose: what kind of thing is asked for.
             peer: who asks.
             authorization: the header's value, or gRPC's metadata of that name; "" for none.
             origin: the header's value, which browsers send; "" for none.
@@ -96,28 +96,28 @@ class Rights:
             UnauthenticatedError: the token is absent or wrong.
             ForbiddenError: no token is configured that would open it.
         """
-        if call is Call.HEALTH or peer.is_unix:
+        if purpose is Purpose.HEALTH or peer.is_unix:
             return
         token = self._configured()
-        if self._is_open(call, peer, token, origin) or _knows(token, authorization):
+        if self._is_open(purpose, peer, token, origin) or _knows(token, authorization):
             return
         if not token:
             raise ForbiddenError(
-                f"the {call.value} over TCP is refused: no token is configured",
+                f"the {purpose.value} over TCP is refused: no token is configured",
                 hint="Use the daemon's Unix socket, or set server.auth in the configuration.",
             )
         raise UnauthenticatedError(
-            f"the {call.value} has no valid token; Authorization: Bearer TOKEN is expected",
+            f"the {purpose.value} has no valid token; Authorization: Bearer TOKEN is expected",
             hint="Send the token of server.auth, or use the daemon's Unix socket.",
         )
 
-    def _is_open(self, call: Call, peer: Peer, token: str, origin: str) -> bool:
+    def _is_open(self, purpose: Purpose, peer: Peer, token: str, origin: str) -> bool:
         """True where the table asks for no token."""
         is_local = peer.is_loopback and not self.is_exposed
         is_known = is_local or peer.has_client_certificate
-        if call is Call.USE:
+        if purpose is Purpose.USE:
             return is_known or self.is_anonymous
-        return call is Call.CHANGE_MODELS and is_known and not token and not origin
+        return purpose is Purpose.CHANGE_MODELS and is_known and not token and not origin
 
     def _configured(self) -> str:
         return self.token.token() if isinstance(self.token, TokenFile) else self.token or ""

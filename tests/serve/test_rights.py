@@ -3,20 +3,20 @@ from __future__ import annotations
 import pytest
 
 from edgeq.errors import ForbiddenError, UnauthenticatedError
-from edgeq.serve.rights import Call, Peer, Rights
+from edgeq.serve.rights import Peer, Purpose, Rights
 
 UNIX = Peer(is_unix=True, is_loopback=False)
 LOOPBACK = Peer(is_unix=False, is_loopback=True)
 STRANGER = Peer(is_unix=False, is_loopback=False)
 CERTIFIED = Peer(is_unix=False, is_loopback=False, has_client_certificate=True)
 
-HEALTH, USE, CHANGE, ADMIN = Call.HEALTH, Call.USE, Call.CHANGE_MODELS, Call.ADMINISTER
+HEALTH, USE, CHANGE, ADMIN = Purpose.HEALTH, Purpose.USE, Purpose.CHANGE_MODELS, Purpose.ADMINISTER
 
 
-def answer(rights: Rights, call: Call, peer: Peer, authorization: str = "") -> int:
+def answer(rights: Rights, purpose: Purpose, peer: Peer, authorization: str = "") -> int:
     """200, or what the error becomes over HTTP."""
     try:
-        rights.check(call, peer, authorization)
+        rights.check(purpose, peer, authorization)
     except UnauthenticatedError:
         return 401
     except ForbiddenError:
@@ -28,9 +28,9 @@ def answer(rights: Rights, call: Call, peer: Peer, authorization: str = "") -> i
 
 
 @pytest.mark.parametrize(
-    ("call", "peer", "without", "unsent"),
+    ("purpose", "peer", "without", "unsent"),
     [
-        *[(call, UNIX, 200, 200) for call in Call],
+        *[(purpose, UNIX, 200, 200) for purpose in Purpose],
         *[(HEALTH, peer, 200, 200) for peer in (LOOPBACK, STRANGER, CERTIFIED)],
         (USE, LOOPBACK, 200, 200),
         (USE, CERTIFIED, 200, 200),
@@ -41,25 +41,25 @@ def answer(rights: Rights, call: Call, peer: Peer, authorization: str = "") -> i
         *[(ADMIN, peer, 403, 401) for peer in (LOOPBACK, CERTIFIED, STRANGER)],
     ],
 )
-def test_the_table_holds(call: Call, peer: Peer, without: int, unsent: int) -> None:
-    assert answer(Rights(), call, peer) == without
-    assert answer(Rights("t"), call, peer) == unsent
-    assert answer(Rights("t"), call, peer, "Bearer t") == 200
+def test_the_table_holds(purpose: Purpose, peer: Peer, without: int, unsent: int) -> None:
+    assert answer(Rights(), purpose, peer) == without
+    assert answer(Rights("t"), purpose, peer) == unsent
+    assert answer(Rights("t"), purpose, peer, "Bearer t") == 200
 
 
-@pytest.mark.parametrize(("call", "without", "unsent"), [(USE, 200, 200), (CHANGE, 403, 401)])
+@pytest.mark.parametrize(("purpose", "without", "unsent"), [(USE, 200, 200), (CHANGE, 403, 401)])
 def test_anonymous_opens_the_models_and_nothing_that_changes_them(
-    call: Call, without: int, unsent: int
+    purpose: Purpose, without: int, unsent: int
 ) -> None:
-    assert answer(Rights(is_anonymous=True), call, STRANGER) == without
-    assert answer(Rights("t", is_anonymous=True), call, STRANGER) == unsent
+    assert answer(Rights(is_anonymous=True), purpose, STRANGER) == without
+    assert answer(Rights("t", is_anonymous=True), purpose, STRANGER) == unsent
 
 
 def test_on_an_exposed_server_a_connection_within_the_box_is_a_stranger_s() -> None:
     """A proxy beside the daemon brings everybody's requests from 127.0.0.1."""
-    for call in (USE, CHANGE):
-        assert answer(Rights("t", is_exposed=True), call, LOOPBACK) == 401
-        assert answer(Rights(is_exposed=True), call, LOOPBACK) == 403
+    for purpose in (USE, CHANGE):
+        assert answer(Rights("t", is_exposed=True), purpose, LOOPBACK) == 401
+        assert answer(Rights(is_exposed=True), purpose, LOOPBACK) == 403
     assert answer(Rights("t", is_exposed=True), USE, UNIX) == 200
 
 
@@ -77,8 +77,8 @@ def test_a_web_page_on_the_box_cannot_load_or_unload_without_the_token() -> None
 
 @pytest.mark.parametrize("authorization", ["Bearer t", "bearer t", "Bearer  t "])
 def test_the_token_opens_tcp(authorization: str) -> None:
-    for call in Call:
-        assert answer(Rights("t"), call, STRANGER, authorization) == 200
+    for purpose in Purpose:
+        assert answer(Rights("t"), purpose, STRANGER, authorization) == 200
 
 
 @pytest.mark.parametrize(

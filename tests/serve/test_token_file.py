@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeq.errors import ConfigError
-from edgeq.serve.rights import Call, Peer, Rights
+from edgeq.serve.rights import Peer, Purpose, Rights
 from edgeq.serve.token_file import LOOK_INTERVAL_S, TokenFile
 
 
@@ -45,11 +45,11 @@ def test_a_new_token_counts_within_a_second_and_the_old_one_no_more(path: Path) 
     clock = Clock()
     rights, stranger = Rights(TokenFile(path, clock)), Peer(is_unix=False, is_loopback=False)
     path.write_text("second")
-    rights.check(Call.USE, stranger, "Bearer first")  # not looked at yet
+    rights.check(Purpose.USE, stranger, "Bearer first")  # not looked at yet
     clock.now = LOOK_INTERVAL_S
-    rights.check(Call.USE, stranger, "Bearer second")
+    rights.check(Purpose.USE, stranger, "Bearer second")
     with pytest.raises(Exception, match="no valid token"):
-        rights.check(Call.USE, stranger, "Bearer first")
+        rights.check(Purpose.USE, stranger, "Bearer first")
 
 
 def test_the_file_is_looked_at_once_a_second_at_most(path: Path, monkeypatch) -> None:

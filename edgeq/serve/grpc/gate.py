@@ -12,7 +12,7 @@ from edgeq.errors import DeadlineError, TimedOutError, UnavailableError
 from edgeq.serve.grpc.peers import Context, authorization_of, peer_of
 from edgeq.serve.grpc.status import refusal_of
 from edgeq.serve.limits import Limits
-from edgeq.serve.rights import Call, Rights
+from edgeq.serve.rights import Purpose, Rights
 
 SWEEP_S = 0.5  # how much later than its time a call may be cut off
 
@@ -40,7 +40,7 @@ class Gate:
         self._may_pass: asyncio.Event | None = None  # while the server stops
         self.is_stopping = False
 
-    def enter(self, kind: Call, context: Context) -> asyncio.Task[Any]:
+    def enter(self, purpose: Purpose, context: Context) -> asyncio.Task[Any]:
         """Let a call in, and return its task; it is inside until its answer is sent.
 
         Raises:
@@ -48,8 +48,8 @@ class Gate:
             UnavailableError: as many as may be are inside.
         """
         peer = peer_of(context, may_have_certificate=self._asks_certificates)
-        self._rights.check(kind, peer, authorization_of(context))
-        if len(self._inside) >= self.most_calls and kind is not Call.HEALTH:
+        self._rights.check(purpose, peer, authorization_of(context))
+        if len(self._inside) >= self.most_calls and purpose is not Purpose.HEALTH:
             raise UnavailableError(
                 f"{len(self._inside)} calls are being answered, as many as are taken",
                 hint="Send fewer calls at a time, or raise server.limits.max_connections.",

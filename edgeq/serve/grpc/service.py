@@ -20,7 +20,7 @@ from edgeq.serve.grpc.repository import InThread, RepositoryCalls
 from edgeq.serve.grpc.schema import RPCS, SERVICE
 from edgeq.serve.grpc.status import CANCELLED_OR_FAILED
 from edgeq.serve.grpc.stream import StreamHandler
-from edgeq.serve.rights import Call, Rights
+from edgeq.serve.rights import Purpose, Rights
 from edgeq.serve.shared_memory import SharedMemory
 
 Answer = Callable[[Message], "Message | Awaitable[Message]"]
@@ -51,55 +51,55 @@ class Service:
         self.streams = StreamHandler(self._infer, self._messages, gate)
         self._answers = self._table(parts)
 
-    def _table(self, parts: GrpcParts) -> dict[str, tuple[Call, Answer]]:
+    def _table(self, parts: GrpcParts) -> dict[str, tuple[Purpose, Answer]]:
         calls, messages = parts.calls, self._messages
         models = ModelCalls(calls.data_plane, calls.statistics, messages)
         repository = RepositoryCalls(calls.data_plane, parts.in_thread, messages)
         regions = RegionCalls(parts.regions, messages)
         return {
-            "ServerLive": (Call.HEALTH, models.server_live),
-            "ServerReady": (Call.HEALTH, models.server_ready),
-            "ServerMetadata": (Call.USE, models.server_metadata),
-            "ModelReady": (Call.USE, models.model_ready),
-            "ModelMetadata": (Call.USE, models.model_metadata),
-            "ModelConfig": (Call.USE, models.model_config),
-            "ModelStatistics": (Call.USE, models.model_statistics),
-            "RepositoryIndex": (Call.USE, repository.index),
-            "RepositoryModelLoad": (Call.CHANGE_MODELS, repository.load),
-            "RepositoryModelUnload": (Call.CHANGE_MODELS, repository.unload),
-            "SystemSharedMemoryStatus": (Call.USE, regions.status),
-            "SystemSharedMemoryRegister": (Call.CHANGE_MODELS, regions.register),
-            "SystemSharedMemoryUnregister": (Call.CHANGE_MODELS, regions.unregister),
-            "CudaSharedMemoryStatus": (Call.USE, regions.cuda_status),
-            "CudaSharedMemoryRegister": (Call.CHANGE_MODELS, regions.cuda_register),
-            "CudaSharedMemoryUnregister": (Call.CHANGE_MODELS, regions.cuda_unregister),
-            "TraceSetting": (Call.USE, _refuse_tracing),
-            "LogSettings": (Call.USE, _refuse_log_settings),
+            "ServerLive": (Purpose.HEALTH, models.server_live),
+            "ServerReady": (Purpose.HEALTH, models.server_ready),
+            "ServerMetadata": (Purpose.USE, models.server_metadata),
+            "ModelReady": (Purpose.USE, models.model_ready),
+            "ModelMetadata": (Purpose.USE, models.model_metadata),
+            "ModelConfig": (Purpose.USE, models.model_config),
+            "ModelStatistics": (Purpose.USE, models.model_statistics),
+            "RepositoryIndex": (Purpose.USE, repository.index),
+            "RepositoryModelLoad": (Purpose.CHANGE_MODELS, repository.load),
+            "RepositoryModelUnload": (Purpose.CHANGE_MODELS, repository.unload),
+            "SystemSharedMemoryStatus": (Purpose.USE, regions.status),
+            "SystemSharedMemoryRegister": (Purpose.CHANGE_MODELS, regions.register),
+            "SystemSharedMemoryUnregister": (Purpose.CHANGE_MODELS, regions.unregister),
+            "CudaSharedMemoryStatus": (Purpose.USE, regions.cuda_status),
+            "CudaSharedMemoryRegister": (Purpose.CHANGE_MODELS, regions.cuda_register),
+            "CudaSharedMemoryUnregister": (Purpose.CHANGE_MODELS, regions.cuda_unregister),
+            "TraceSetting": (Purpose.USE, _refuse_tracing),
+            "LogSettings": (Purpose.USE, _refuse_log_settings),
         }
 
     def handler(self) -> Any:
         """Return what a gRPC server takes."""
         handlers = {
             "ModelInfer": grpc.stream_unary_rpc_method_handler(
-                self._unary(Call.USE, self._infer.answer)
+                self._unary(Purpose.USE, self._infer.answer)
             ),
             "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream()),
         }
         for rpc in RPCS:
             if rpc.name in self._answers:
-                kind, answer = self._answers[rpc.name]
+                purpose, answer = self._answers[rpc.name]
                 request = self._messages[rpc.request_message]
                 handlers[rpc.name] = grpc.stream_unary_rpc_method_handler(
-                    self._unary(kind, self._in_bytes(request, answer))
+                    self._unary(purpose, self._in_bytes(request, answer))
                 )
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    def _unary(self, kind: Call, answer: AnswerBytes) -> Any:
+    def _unary(self, purpose: Purpose, answer: AnswerBytes) -> Any:
         gate = self._gate
 
         async def handle(_: Any, context: Context) -> bytes:
             try:
-                task = gate.enter(kind, context)
+                task = gate.enter(purpose, context)
                 content = await gate.read(task, context)
                 if content is None:
                     raise InvalidRequestError("the call brought no message; one is expected")
@@ -131,7 +131,7 @@ class Service:
 
         async def handle(_: Any, context: Context) -> None:
             try:
-                await streams.answer(gate.enter(Call.USE, context), context)
+                await streams.answer(gate.enter(Purpose.USE, context), context)
             except CANCELLED_OR_FAILED as error:
                 await refuse(context, gate.cause(error, context))
 

@@ -12,7 +12,7 @@ from edgeq.serve.http.messages import Answer, Request
 from edgeq.serve.http.request_body import read_object
 from edgeq.serve.http.router import Route
 from edgeq.serve.http.threads import Threads
-from edgeq.serve.rights import Call
+from edgeq.serve.rights import Purpose
 
 
 class AdminRoutes:
@@ -28,8 +28,8 @@ class AdminRoutes:
         return [
             Route("GET", "/", self.page),
             Route("GET", "/edgeq/status", self.status),
-            Route("POST", "/edgeq/samples/{name}", self.add_samples, Call.ADMINISTER),
-            Route("POST", "/edgeq/{command}", self.call, Call.ADMINISTER),
+            Route("POST", "/edgeq/samples/{name}", self.add_samples, Purpose.ADMINISTER),
+            Route("POST", "/edgeq/{command}", self.call, Purpose.ADMINISTER),
         ]
 
     async def page(self, _: Request) -> Answer:

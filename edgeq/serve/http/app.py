@@ -44,7 +44,7 @@ class App:
         try:
             route, request.parameters = self._router.find(request.method, request.path)
             authorization, origin = request.header(b"authorization"), request.header(b"origin")
-            self._rights.check(route.call, request.peer, authorization, origin)
+            self._rights.check(route.purpose, request.peer, authorization, origin)
             outcome = route.handler(request)
         except CANCELLED_OR_FAILED as error:
             return error_answer(error)

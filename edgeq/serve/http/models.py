@@ -10,7 +10,7 @@ from edgeq.serve.described import config_of, metadata_of, server_metadata
 from edgeq.serve.http.answers import json_answer
 from edgeq.serve.http.messages import Answer, Request
 from edgeq.serve.http.router import Route
-from edgeq.serve.rights import Call
+from edgeq.serve.rights import Purpose
 from edgeq.serve.statistics import Statistics
 
 
@@ -29,7 +29,7 @@ class ModelRoutes:
             "/config": self.config,
             "/stats": self.statistics,
         }
-        health = Call.HEALTH
+        health = Purpose.HEALTH
         return [
             Route("GET", "/v2", self.server),
             Route("GET", "/v2/", self.server),

@@ -11,7 +11,7 @@ from edgeq.serve.http.answers import json_answer
 from edgeq.serve.http.messages import Answer, Request
 from edgeq.serve.http.request_body import read_object
 from edgeq.serve.http.router import Route
-from edgeq.serve.rights import Call
+from edgeq.serve.rights import Purpose
 from edgeq.serve.shared_memory import SharedMemory
 from edgeq.serve.tensors import quoted
 
@@ -27,7 +27,7 @@ class RegionRoutes:
 
     def routes(self) -> list[Route]:
         """Return those of system and CUDA shared memory."""
-        region, change = "/region/{region}", Call.CHANGE_MODELS
+        region, change = "/region/{region}", Purpose.CHANGE_MODELS
         return [
             Route("GET", f"{SYSTEM}/status", self.status),
             Route("GET", f"{SYSTEM}{region}/status", self.region_status),

@@ -15,7 +15,7 @@ from edgeq.serve.http.messages import Answer, Request
 from edgeq.serve.http.request_body import read_object
 from edgeq.serve.http.router import Route
 from edgeq.serve.http.threads import Threads
-from edgeq.serve.rights import Call
+from edgeq.serve.rights import Purpose
 from edgeq.serve.tensors import quoted
 
 FILE_PREFIX = "file:"
@@ -33,8 +33,8 @@ class RepositoryRoutes:
         model = "/v2/repository/models/{name}"
         return [
             Route("POST", "/v2/repository/index", self.index),
-            Route("POST", f"{model}/load", self.load, Call.CHANGE_MODELS),
-            Route("POST", f"{model}/unload", self.unload, Call.CHANGE_MODELS),
+            Route("POST", f"{model}/load", self.load, Purpose.CHANGE_MODELS),
+            Route("POST", f"{model}/unload", self.unload, Purpose.CHANGE_MODELS),
         ]
 
     def index(self, request: Request) -> Answer:

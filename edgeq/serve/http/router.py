@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edgeq.errors import MethodNotAllowedError, NotFoundError
 from edgeq.serve.http.messages import Handler
-from edgeq.serve.rights import Call
+from edgeq.serve.rights import Purpose
 
 REMEMBERED_PATHS = 1024
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -19,13 +19,13 @@ PLACEHOLDER = re.compile(r"\{(\w+)\}")
 class Route:
     """`{name}` in the pattern stands for one segment; a GET route answers HEAD too.
 
-    `call` is what kind of thing is asked for, by which the rights to it are decided.
+    `purpose` is what kind of thing is asked for, by which the rights to it are decided.
     """
 
     method: str
     pattern: str
     handler: Handler
-    call: Call = Call.USE
+    purpose: Purpose = Purpose.USE
 
     def expression(self) -> re.Pattern[str]:
         """Return the pattern as a regular expression of whole paths."""
