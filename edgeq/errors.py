@@ -156,7 +156,7 @@ class NotFoundError(RequestError):
 class MethodNotAllowedError(RequestError):
     """The resource is there, but not for this method; `allowed` are those it takes."""
 
-    def __init__(self, message: str, allowed: Sequence[str]) -> None:
+    def __init__(self, message: str, allowed: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.allowed = tuple(allowed)
 
