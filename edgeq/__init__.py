@@ -33,7 +33,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       metrics metrics_server web_access passwords stages drift divergence page
                       report charts
     swap/         Slot: load, warm, self-check, switch, drain; probation
-                      slot scheduler turn queue requests places batching pool options probation
+                      slot scheduler done turn queue requests places batching pool options probation
                       shadow memory
     explain/      two models, a table, a few inputs -> what each tensor is like, each op costs
                       explain explanation tensors shapes twins layers comparison forced injected

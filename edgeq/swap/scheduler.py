@@ -11,8 +11,9 @@ from concurrent.futures import Future
 from typing import NamedTuple
 
 from edgeq.engines.base import EngineKind
-from edgeq.errors import DeadlineError, EngineError, RequestError, UnavailableError
+from edgeq.errors import DeadlineError, EdgeqError, EngineError, RequestError, UnavailableError
 from edgeq.swap.batching import Together, infer_together
+from edgeq.swap.done import Done
 from edgeq.swap.options import SwapOptions
 from edgeq.swap.places import Places
 from edgeq.swap.pool import Instance, Pool
@@ -106,13 +107,12 @@ class Scheduler:
 
     def run_here(self, instance: Instance, inputs: Inputs, submitted: float) -> Future[Inference]:
         """Run a claimed engine; returns a future that is done."""
-        future: Future[Inference] = Future()
         started = time.monotonic()
         outcome = infer(instance.engine, inputs)
         run = _Run(instance.engine.kind, started, time.monotonic() - started, (outcome,))
         self._let_go(instance, run, 1)
-        self._settle(run, outcome, submitted, future)
-        return future
+        answer = self._answer(run, outcome, submitted)
+        return Done(answer) if isinstance(answer, Inference) else Done(None, answer)
 
     def expected_s(self, priority: int) -> float:
         """Return when a request would have its answer, as things stand, with the lock held.
@@ -254,6 +254,14 @@ class Scheduler:
     def _settle(
         self, run: _Run, outcome: Outcome, submitted: float, future: Future[Inference]
     ) -> None:
+        answer = self._answer(run, outcome, submitted)
+        if isinstance(answer, Inference):
+            future.set_result(answer)
+        else:
+            future.set_exception(answer)
+
+    def _answer(self, run: _Run, outcome: Outcome, submitted: float) -> Inference | EdgeqError:
+        """Tell of the inference, and return what the caller gets."""
         version, queue_s = self.pool.info.version, run.started - submitted
         is_answer = isinstance(outcome, dict)
         if is_answer or isinstance(outcome, EngineError):
@@ -264,9 +272,8 @@ class Scheduler:
             with contextlib.suppress(Exception):
                 self._on_infer(record)
         if isinstance(outcome, dict):
-            future.set_result(Inference(outcome, version, run.kind, queue_s, run.infer_s))
-        else:
-            future.set_exception(outcome)
+            return Inference(outcome, version, run.kind, queue_s, run.infer_s)
+        return outcome
 
     # The end.
 

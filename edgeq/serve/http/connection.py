@@ -1,7 +1,8 @@
 """Bytes of one connection <-> requests and answers: HTTP/1.1 on httptools, bounded in every way.
 
-Uvicorn's protocol costs three times this one for a small model: it makes a task, an ASGI scope
-and two messages of every request. Here an answer that is ready at once is written at once.
+Uvicorn alone, without a model, adds 0.05 to 0.1 ms to a request (p50 over a bare asyncio.Protocol,
+same runs), httptools 0.01: a task, an ASGI scope and two messages for every request. Here an answer
+that is ready at once is written at once.
 """
 
 from __future__ import annotations
