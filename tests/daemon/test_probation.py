@@ -154,7 +154,7 @@ def test_a_version_that_agrees_and_is_as_quick_stays_and_says_so(
 
 
 def test_a_version_that_takes_too_long_is_taken_back(house, digits, images, rebuilt):
-    deployment = rebuilt(wait_s=0.004)
+    deployment = rebuilt(wait_s=0.008)
     house.ask(images)
     house.deployer.check_probation(deployment)
     assert (deployment.version, deployment.state) == ("2", "serving")
@@ -253,7 +253,7 @@ def test_a_dropped_model_that_fails_is_not_taken_again(house, digits, images, ch
 
 
 def test_a_restart_goes_on_with_the_probation(house, digits, images, rebuilt):
-    deployment = rebuilt(wait_s=0.004)
+    deployment = rebuilt(wait_s=0.008)
     house.deployer.close()
     house.deployer.deployments.clear()
     house.deployer.restore()
@@ -306,7 +306,7 @@ def test_stops_are_no_deaths(house, digits, built):
 
 
 def test_a_pinned_version_that_fails_stays_and_is_said(house, digits, images, rebuilt):
-    deployment = rebuilt(wait_s=0.004)
+    deployment = rebuilt(wait_s=0.008)
     house.deployer.pin("digits")
     house.ask(images)
     house.deployer.check_probation(deployment)
@@ -316,7 +316,7 @@ def test_a_pinned_version_that_fails_stays_and_is_said(house, digits, images, re
 
 
 def test_a_version_before_that_cannot_serve_leaves_the_new_one(house, digits, images, rebuilt):
-    deployment = rebuilt(wait_s=0.004)
+    deployment = rebuilt(wait_s=0.008)
     (house.context.paths.bundle("digits", 2) / "manifest.json").unlink()
     house.ask(images)
     house.deployer.check_probation(deployment)
@@ -325,7 +325,7 @@ def test_a_version_before_that_cannot_serve_leaves_the_new_one(house, digits, im
 
 
 def test_a_drop_that_is_built_meanwhile_outlives_the_rollback(house, digits, images, rebuilt):
-    deployment = rebuilt(wait_s=0.004)
+    deployment = rebuilt(wait_s=0.008)
     fill(house, images)
     house.drop(digits / "digits_v2.tflite")
     house.ask(images)

@@ -63,9 +63,9 @@ def test_a_version_without_failures_always_stays(requests: int, ratio: float) ->
 
 
 def test_a_version_that_takes_much_longer_than_the_one_before_is_the_reason() -> None:
-    verdict = latency_verdict(Latency(60, 0.004), Latency(80, 0.002), ProbationOptions())
+    verdict = latency_verdict(Latency(60, 0.008), Latency(80, 0.004), ProbationOptions())
     assert verdict == (
-        "the median inference took 4 ms over 60 requests, 2 ms before over 80: "
+        "the median inference took 8 ms over 60 requests, 4 ms before over 80: "
         "2.00 times as long; probation allows 1.5"
     )
 
@@ -74,7 +74,7 @@ def test_a_version_that_takes_much_longer_than_the_one_before_is_the_reason() ->
     ("new", "before"),
     [
         (Latency(60, 0.003), Latency(80, 0.002)),  # within the ratio
-        (Latency(60, 0.0005), Latency(80, 0.0001)),  # 5 times as long, and no half millisecond
+        (Latency(60, 0.002), Latency(80, 0.0001)),  # 20 times as long, and no 2 ms
         (Latency(19, 0.4), Latency(80, 0.002)),  # too few
         (Latency(60, 0.4), Latency(19, 0.002)),
         (Latency(60, 0.4), Latency()),
