@@ -9,6 +9,7 @@ from edgeq.errors import InvalidRequestError
 from edgeq.serve.requests import RegionSlice
 from edgeq.serve.tensors import quoted
 
+FILE_PREFIX = "file:"  # of the parameters of a load that bring the model
 LONGEST_US = 1 << 62  # beyond it, a float holds no more microseconds anyway
 
 
@@ -59,3 +60,20 @@ def place(parameters: Mapping[str, Any], where: object) -> RegionSlice | None:
             f"{where} is in shared memory and has no shared_memory_byte_size; bytes are expected"
         )
     return RegionSlice(region, count(parameters, "shared_memory_offset", where) or 0, size)
+
+
+def load_config(parameters: Mapping[str, Any]) -> str | None:
+    """Return a load's model configuration, None where absent.
+
+    Raises:
+        InvalidRequestError: it is no text, or there is a parameter that a load does not take.
+    """
+    config = parameters.get("config")
+    if config is not None and not isinstance(config, str):
+        raise InvalidRequestError(f"config is {quoted(config)}; a text of JSON is expected")
+    unknown = [key for key in parameters if key != "config" and not key.startswith(FILE_PREFIX)]
+    if unknown:
+        raise InvalidRequestError(
+            f"load has parameter {quoted(unknown[0])}; config and {FILE_PREFIX}PATH are taken"
+        )
+    return config

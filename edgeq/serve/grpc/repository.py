@@ -10,10 +10,8 @@ from edgeq.errors import InvalidRequestError
 from edgeq.serve.data_plane import DataPlane
 from edgeq.serve.grpc.messages import Message, Messages
 from edgeq.serve.grpc.request_message import parameters_of
-from edgeq.serve.parameters import flag
+from edgeq.serve.parameters import FILE_PREFIX, flag, load_config
 from edgeq.serve.tensors import quoted
-
-FILE_PREFIX = "file:"
 
 InThread = Callable[[Callable[[], None]], Awaitable[None]]
 
@@ -41,7 +39,7 @@ class RepositoryCalls:
         load = partial(
             self._data_plane.load,
             request.model_name,
-            config=_config(parameters),
+            config=load_config(parameters),
             files=_files(parameters) or None,
         )
         await self._in_thread(load)
@@ -57,18 +55,6 @@ class RepositoryCalls:
         )
         await self._in_thread(unload)
         return self._messages["RepositoryModelUnloadResponse"]()
-
-
-def _config(parameters: Mapping[str, Any]) -> str | None:
-    config = parameters.get("config")
-    if config is not None and not isinstance(config, str):
-        raise InvalidRequestError(f"config is {quoted(config)}; a text of JSON is expected")
-    unknown = [key for key in parameters if key != "config" and not key.startswith(FILE_PREFIX)]
-    if unknown:
-        raise InvalidRequestError(
-            f"load has parameter {quoted(unknown[0])}; config and {FILE_PREFIX}PATH are taken"
-        )
-    return config
 
 
 def _files(parameters: Mapping[str, Any]) -> dict[str, bytes]:

@@ -15,10 +15,9 @@ from edgeq.serve.http.messages import Answer, Request
 from edgeq.serve.http.request_body import read_object
 from edgeq.serve.http.router import Route
 from edgeq.serve.http.threads import Threads
+from edgeq.serve.parameters import FILE_PREFIX, flag, load_config
 from edgeq.serve.rights import Purpose
 from edgeq.serve.tensors import quoted
-
-FILE_PREFIX = "file:"
 
 
 class RepositoryRoutes:
@@ -53,7 +52,7 @@ class RepositoryRoutes:
         load = partial(
             self._data_plane.load,
             request.parameters["name"],
-            config=_config(parameters),
+            config=load_config(parameters),
             files=_files(parameters) or None,
         )
         await self._threads.run(load)
@@ -65,7 +64,7 @@ class RepositoryRoutes:
         unload = partial(
             self._data_plane.unload,
             request.parameters["name"],
-            unload_dependents=parameters.get("unload_dependents") is True,
+            unload_dependents=flag(parameters, "unload_dependents", "unload"),
         )
         await self._threads.run(unload)
         return json_answer({})
@@ -76,18 +75,6 @@ def _parameters(content: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(parameters, dict):
         raise InvalidRequestError(f"parameters is {quoted(parameters)}; a JSON object is expected")
     return parameters
-
-
-def _config(parameters: Mapping[str, Any]) -> str | None:
-    config = parameters.get("config")
-    if config is not None and not isinstance(config, str):
-        raise InvalidRequestError(f"config is {quoted(config)}; a text of JSON is expected")
-    unknown = [key for key in parameters if key != "config" and not key.startswith(FILE_PREFIX)]
-    if unknown:
-        raise InvalidRequestError(
-            f"load has parameter {quoted(unknown[0])}; config and {FILE_PREFIX}PATH are taken"
-        )
-    return config
 
 
 def _files(parameters: Mapping[str, Any]) -> dict[str, bytes]:
