@@ -88,5 +88,5 @@ def configure(log_format: LogFormat = "text", level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("uvicorn", "watchdog", "PIL"):
+    for chatty in ("watchdog", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
