@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from hypothesis import HealthCheck, settings
 
 from edgeq.engines.table import load_float
 from edgeq.samples.store import Sample, sample_id
+from edgeq.systemd import FdStore, Notifier
 from tests import tiny
+from tests.service_manager import ServiceManager
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -90,3 +93,17 @@ def one_op_model_bytes() -> bytes:
 def tiny_inputs() -> dict[str, tiny.Array]:
     """One input of the tiny model."""
     return tiny.tiny_inputs()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[ServiceManager]:
+    """A service manager that keeps what it is sent."""
+    made = ServiceManager(tmp_path / "notify")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(manager: ServiceManager) -> FdStore:
+    """Its store of sockets."""
+    return FdStore(Notifier(manager.address))

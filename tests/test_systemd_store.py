@@ -6,7 +6,6 @@ import fcntl
 import os
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,19 +14,6 @@ from edgeq import systemd
 from edgeq.errors import EdgeqError
 from edgeq.systemd import FdStore, Notifier, PassedSocket, take_passed_sockets
 from tests.service_manager import ServiceManager
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[ServiceManager]:
-    made = ServiceManager(tmp_path / "notify")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(manager: ServiceManager) -> FdStore:
-    return FdStore(Notifier(manager.address))
-
 
 # -- the store --------------------------------------------------------------------------------
 

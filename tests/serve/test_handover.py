@@ -15,18 +15,6 @@ from tests.service_manager import ServiceManager
 
 
 @pytest.fixture
-def manager(tmp_path: Path) -> Iterator[ServiceManager]:
-    made = ServiceManager(tmp_path / "notify")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(manager: ServiceManager) -> FdStore:
-    return FdStore(Notifier(manager.address))
-
-
-@pytest.fixture
 def listeners(store: FdStore, tmp_path: Path) -> Iterator[list[Listener]]:
     addresses = [TcpAddress("http", "127.0.0.1", 0), UnixAddress("unix", tmp_path / "edgeq.sock")]
     opened = open_listeners(addresses, [], store)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,18 +15,6 @@ from edgeq.systemd import FdStore, Notifier, PassedSocket
 from tests.service_manager import ServiceManager
 
 NO_STORE = FdStore(Notifier(None))
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[ServiceManager]:
-    made = ServiceManager(tmp_path / "notify")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(manager: ServiceManager) -> FdStore:
-    return FdStore(Notifier(manager.address))
 
 
 def bound(address: Address) -> Listener:

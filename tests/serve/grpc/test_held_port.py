@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import tritonclient.grpc as triton
@@ -26,23 +25,11 @@ from edgeq.serve.rights import Rights
 from edgeq.serve.server import Server
 from edgeq.serve.shared_memory import SharedMemory
 from edgeq.serve.statistics import Statistics
-from edgeq.systemd import FdStore, Notifier
+from edgeq.systemd import FdStore
 from tests.serve.conftest import FakeDataPlane
 from tests.service_manager import ServiceManager
 
 ADDRESS = SharedAddress("grpc", "127.0.0.1", 0)
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[ServiceManager]:
-    made = ServiceManager(tmp_path / "notify")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(manager: ServiceManager) -> FdStore:
-    return FdStore(Notifier(manager.address))
 
 
 @contextmanager
