@@ -11,11 +11,9 @@ from tritonclient.utils import InferenceServerException
 
 from edgeq.systemd import FdStore
 from tests.serve.grpc.conftest import ECHO, tensor
-from tests.serve.grpc.test_held_port import client, manager, process, store
+from tests.serve.grpc.test_held_port import client, process
 from tests.serve.grpc.test_stream import eventually
 from tests.service_manager import ServiceManager
-
-__all__ = ["manager", "store"]  # fixtures
 
 RESTARTS = 4
 
