@@ -30,7 +30,7 @@ order of reading; the first line of each says what goes in and what comes out.
     intake/       drop folder -> admitted model, or quarantine
                       watch names admit content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
-                      metrics metrics_server web_access passwords stages drift divergence page
+                      metrics durations metrics_server web_access passwords stages drift divergence page
                       report charts
     swap/         Slot: load, warm, self-check, switch, drain; probation
                       slot scheduler done turn queue requests places batching pool options probation

@@ -7,7 +7,7 @@ values known beforehand start at 0, so that a rate() over them exists before the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import prometheus_client
 from prometheus_client import (
@@ -17,6 +17,11 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from edgeq.observe.durations import DurationFamily, Durations
 
 # An edge model answers in 0.1 to 50 ms; Prometheus' own defaults would put that in two buckets.
 LATENCY_BUCKETS = (
@@ -39,8 +44,8 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double every counter's series
         self.registry = CollectorRegistry()
         self._app = prometheus_client.make_wsgi_app(self.registry)
-        self._request_series: dict[tuple[str, str, str, str], tuple[Histogram, Counter]] = {}
-        self._infer_series: dict[tuple[str, str, str], tuple[Histogram, Histogram]] = {}
+        self._request_series: dict[tuple[str, str, str, str], tuple[Durations, Counter]] = {}
+        self._infer_series: dict[tuple[str, str, str], tuple[Durations, Durations]] = {}
         self._declare_requests()
         self._declare_lifecycle()
         self._declare_data()
@@ -61,19 +66,23 @@ class Metrics:
             f"edgeq_{name}", text, labels, registry=self.registry, buckets=tuple(buckets)
         )
 
+    def _latencies(self, name: str, text: str, *labels: str) -> DurationFamily:
+        family = DurationFamily(labels, LATENCY_BUCKETS)
+        self.registry.register(_LatencyCollector(f"edgeq_{name}", text, family))
+        return family
+
     def _declare_requests(self) -> None:
-        self.request_duration = self._histogram(
+        self.request_duration = self._latencies(
             "request_duration_seconds", "From the request's first byte to the answer's last.",
-            LATENCY_BUCKETS, "model", "version", "protocol")  # fmt: skip
+            "model", "version", "protocol")  # fmt: skip
         self.requests = self._counter(
             "requests", "Inference requests answered, by status code.",
             "model", "version", "protocol", "code")  # fmt: skip
-        self.infer_duration = self._histogram(
+        self.infer_duration = self._latencies(
             "infer_duration_seconds", "Time inside the engine.",
-            LATENCY_BUCKETS, "model", "version", "engine")  # fmt: skip
-        self.queue_duration = self._histogram(
-            "queue_duration_seconds", "Time a request waited for an engine.",
-            LATENCY_BUCKETS, "model")  # fmt: skip
+            "model", "version", "engine")  # fmt: skip
+        self.queue_duration = self._latencies(
+            "queue_duration_seconds", "Time a request waited for an engine.", "model")  # fmt: skip
         self.queue_length = self._gauge(
             "queue_length", "Requests waiting for an engine now.", "model")  # fmt: skip
 
@@ -223,14 +232,11 @@ class Metrics:
 
     def latency(self, model: str, version: str, engine: str) -> dict[str, float | int]:
         """Return count, p50 and p99 (ms) of a version's inference time, from its buckets."""
-        labels = {"model": model, "version": version, "engine": engine}
-        bounds, counts = [], []
-        for sample in next(iter(self.infer_duration.collect())).samples:
-            edge = sample.labels.get("le")
-            if edge is not None and labels.items() <= sample.labels.items():
-                bounds.append(float(edge))
-                counts.append(sample.value)
-        total = int(counts[-1]) if counts else 0
+        wanted = (model, version, engine)
+        rows = (row.counts for row in self.infer_duration.rows() if row.labels == wanted)
+        counts = next(rows, [])
+        bounds = [*self.infer_duration.bounds, float("inf")]
+        total = counts[-1] if counts else 0
         return {
             "count": total,
             "p50_ms": _quantile_ms(0.50, bounds, counts),
@@ -252,7 +258,29 @@ class Metrics:
         return prometheus_client.generate_latest(self.registry)
 
 
-def _quantile_ms(quantile: float, bounds: list[float], counts: list[float]) -> float:
+class _LatencyCollector(Collector):
+    """What a `DurationFamily` counted, as prometheus_client reads it at a scrape."""
+
+    def __init__(self, name: str, text: str, family: DurationFamily) -> None:
+        self._name = name
+        self._text = text
+        self._family = family
+        self._bounds = [*map(floatToGoString, family.bounds), "+Inf"]
+
+    def describe(self) -> Iterator[Metric]:
+        yield self._empty()
+
+    def collect(self) -> Iterator[Metric]:
+        metric = self._empty()
+        for labels, counts, total in self._family.rows():
+            metric.add_metric(labels, list(zip(self._bounds, counts, strict=True)), total)
+        yield metric
+
+    def _empty(self) -> HistogramMetricFamily:
+        return HistogramMetricFamily(self._name, self._text, labels=self._family.label_names)
+
+
+def _quantile_ms(quantile: float, bounds: list[float], counts: list[int]) -> float:
     """Interpolate within the bucket, as PromQL's histogram_quantile does; 0 without samples."""
     if not counts or not counts[-1]:
         return 0.0
