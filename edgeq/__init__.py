@@ -9,7 +9,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       arguments output inputs client box building tables measuring reporting remote
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
                       loop frontends deployer models deployment drops interface publisher loading
-                      probation jobs builder plane uploads capture drift admin status
+                      probation jobs builder plane uploads capture drift series admin status
     build/        float model + samples -> bundle: calibrate, choose, refine, prove, write
                       pipeline options work forms layers fidelity refining gate mixed deploying
                       bundling
@@ -32,6 +32,8 @@ order of reading; the first line of each says what goes in and what comes out.
     observe/      numbers and pictures for people and Prometheus
                       metrics durations metrics_server web_access passwords stages drift divergence page
                       report charts
+    drift/        live frames against those of calibration: how far, and is it chance?
+                      stream options state statistics window reference monitor
     swap/         Slot: load, warm, self-check, switch, drain; probation
                       slot scheduler done turn queue requests places batching pool options probation
                       shadow memory

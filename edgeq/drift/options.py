@@ -1,0 +1,18 @@
+"""What counts as drift, how often it is looked for, and what then happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class DriftOptions:
+    """What the configuration says of drift."""
+
+    policy: Literal["recalibrate", "alert", "off"] = "recalibrate"
+    window: int = 200  # frames: the effective size of the decaying window
+    psi: float = 0.1  # the least PSI that counts, whatever the sample size
+    false_alarm_ratio: float = 0.01  # of windows without drift, over all streams together
+    interval_s: float = 10.0
+    minimum_interval_s: float = 3600.0  # between two recalibrations

@@ -1,0 +1,54 @@
+"""What a look at the window found, stream by stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgeq.drift.stream import StreamKind
+
+Statistic = Literal["psi", "ks_ratio", "wasserstein_ratio"]
+
+
+@dataclass(frozen=True)
+class TensorDrift:
+    """One stream's distance from calibration over the window."""
+
+    tensor: str  # the stream's name
+    kind: StreamKind
+    psi: float
+    js_distance: float
+    wasserstein_ratio: float | None  # over the reference's deviation; None: classes have no order
+    ks_ratio: float | None
+    hellinger: float
+    statistic: Statistic  # which of them decides
+    threshold: float  # on it; infinite where the reference has too few frames to tell
+    low_ratio: float  # share of the live values at the lower rail, or under it
+    high_ratio: float
+    low_reference: float  # the same at calibration
+    high_reference: float
+    low_threshold: float  # share at the rail above which it counts as drift
+    high_threshold: float
+    mean_shift: float  # live mean less the reference's, in reference deviations
+    scale_ratio: float  # threshold that calibration would choose today over the one in use
+    frames: float  # effective size of this stream's window
+    active: bool  # this stream drifts
+
+    @property
+    def value(self) -> float:
+        """The statistic that decides."""
+        value: float | None = getattr(self, self.statistic)
+        return 0.0 if value is None else value
+
+
+@dataclass(frozen=True)
+class DriftState:
+    """What the last check found."""
+
+    active: bool
+    frames: float  # effective size of the window, of the stream that has most
+    reason: str  # in words, the worst first; "" while not active
+    tensors: tuple[TensorDrift, ...]
+    health: Mapping[str, float] = field(default_factory=dict)  # share of frames, by complaint
+    unfit: str = ""  # why these frames are not to be calibrated on, in words: a stuck camera
