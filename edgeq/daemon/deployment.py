@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from edgeq.config import Config, Sidecar
 from edgeq.daemon.builder import BuildJob
+from edgeq.daemon.series import Series
 from edgeq.intake.admit import Admitted
 from edgeq.intake.quarantine import Quarantine
 from edgeq.observe.drift import DriftMonitor, DriftState
@@ -113,6 +114,11 @@ class Latencies:
             self._records = dict([*self._records.items(), (key, known)][-TIMED_VERSIONS:])
         known.add(record.infer_s / record.batch)
 
+    @property
+    def records(self) -> Mapping[tuple[str, str], LatencyRecord]:
+        """What is kept, by version and engine."""
+        return self._records
+
     def of(self, version: int, engine: str) -> Latency:
         """Return what a version took on an engine, zeros where it is not known."""
         record = self._records.get((str(version), engine))
@@ -127,6 +133,7 @@ class Deployment:
     slot: Slot
     store: SampleStore
     latencies: Latencies = field(default_factory=Latencies)
+    series: Series = field(default_factory=Series)
     sidecar: Sidecar = field(default_factory=Sidecar)
     state: State = "waiting"
     reason: str = ""
@@ -178,6 +185,7 @@ def make_deployment(
         lambda group: float(count_samples(context, deployment.store)[group]),
         lambda: float(deployment.store.bytes),
     )
+    context.metrics.samples_max_bytes.labels(name).set(context.config.samples.max_bytes)
     return deployment
 
 

@@ -39,6 +39,8 @@ from edgeq.daemon.plane import Plane
 from edgeq.errors import ConfigError, EdgeqError
 from edgeq.intake.quarantine import Quarantine
 from edgeq.intake.watch import Candidate, EventHints, Scanner
+from edgeq.observe.board import sources
+from edgeq.observe.board_watch import BoardWatch
 from edgeq.observe.metrics import Metrics
 from edgeq.observe.page import render_page
 from edgeq.registry import Registry
@@ -73,6 +75,7 @@ class Daemon:
         registry = Registry(paths.registry)
         quarantine = Quarantine(paths.quarantine)
         self._context = Context(config, paths, registry, quarantine, metrics)
+        metrics.watch_board(BoardWatch(sources(self._context.root, paths.state)).read)
         self._wake: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._intake = ThreadPoolExecutor(1, thread_name_prefix="intake")
         self._deploy = ThreadPoolExecutor(1, thread_name_prefix="deploy")
@@ -151,6 +154,7 @@ class Daemon:
                 next_scan = now + self._scan()
             if now >= next_tick:
                 self._deploy.submit(self._guarded, self._tick)
+                self._sample_latencies()
                 next_tick = now + TICK_S
             due = min(next_scan, next_tick, next_ping if interval_s is not None else next_tick)
             if self._sleep(max(0.0, due - time.monotonic())) == "hint":
@@ -186,6 +190,11 @@ class Daemon:
         for deployment in list(self._deployer.deployments.values()):
             self._deployer.check_probation(deployment)
             self._drift.check(deployment)
+
+    def _sample_latencies(self) -> None:
+        """On this thread: the deploy thread may be busy with a swap."""
+        for deployment in list(self._deployer.deployments.values()):
+            deployment.series.tick(time.time(), deployment.slot.live, deployment.latencies.records)
 
     def _ping(self) -> None:
         """Tell the watchdog that all is well, unless a thread that must run has ended."""

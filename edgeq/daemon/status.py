@@ -6,16 +6,21 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+import edgeq
 from edgeq.daemon.deployment import Context, Deployment, count_samples
+from edgeq.daemon.series import INTERVAL_S
 from edgeq.observe.metrics import Metrics
-from edgeq.registry import Event
+from edgeq.registry import Event, Version
 
 EVENTS_SHOWN = 50
+VERSIONS_SHOWN = 10  # of each model
 
 
 def status(context: Context, deployments: list[Deployment], started: float) -> dict[str, Any]:
     """Return every model, the latest events and the quarantine."""
     return {
+        "edgeq": edgeq.__version__,
+        "now": time.time(),
         "started": started,
         "models": {d.name: _model(context, d) for d in deployments},
         "events": [event_dict(event) for event in context.registry.events(EVENTS_SHOWN)],
@@ -40,12 +45,48 @@ def _model(context: Context, deployment: Deployment) -> dict[str, Any]:
         "state": deployment.state,
         "reason": deployment.reason,
         "progress": deployment.progress,
+        "build": _build(deployment),
         "previous": str(previous.version) if previous else None,
+        "versions": [
+            _version(each) for each in registry.versions(deployment.name)[:VERSIONS_SHOWN]
+        ],
         "pinned": registry.is_pinned(deployment.name),
         "probation": _probation(deployment),
         "drift": _drift(deployment),
         "samples": _samples(context, deployment),
         "latency": _latency(context.metrics, deployment),
+        "health": asdict(deployment.slot.health),
+        "queue_length": deployment.slot.queue_length,
+        "series": _series(deployment),
+    }
+
+
+def _build(deployment: Deployment) -> dict[str, Any] | None:
+    """What is being built, or waits to be, and why."""
+    job = deployment.building
+    return {"cause": job.cause, "model_sha256": job.sha256} if job else None
+
+
+def _version(version: Version) -> dict[str, Any]:
+    """One version, newest first, without where it lies."""
+    return {
+        "version": str(version.version),
+        "engine": version.engine,
+        "method": version.method,
+        "state": version.state,
+        "reason": version.reason,
+        "created": version.created,
+        "model_sha256": version.model_sha256,
+    }
+
+
+def _series(deployment: Deployment) -> dict[str, Any]:
+    """The last hour: `points` of time, version, engine, requests, p50_ms, p99_ms."""
+    series = deployment.series
+    return {
+        "interval_s": INTERVAL_S,
+        "points": [list(point) for point in series.points],
+        "swaps": [mark._asdict() for mark in series.swaps],
     }
 
 

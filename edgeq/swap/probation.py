@@ -47,11 +47,19 @@ class LatencyRecord:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._seconds: deque[float] = deque(maxlen=RECORDED)
+        self._count = 0
 
     def add(self, seconds: float) -> None:
         """Take one request's time inside the engine."""
         with self._lock:
             self._seconds.append(seconds)
+            self._count += 1
+
+    def since(self, count: int) -> tuple[int, list[float]]:
+        """Return how many were taken in all, and the times after the first `count`, 512 at most."""
+        with self._lock:
+            total, seconds = self._count, list(self._seconds)
+        return total, seconds[max(0, len(seconds) - (total - count)) :]
 
     @property
     def latency(self) -> Latency:
