@@ -30,8 +30,8 @@ order of reading; the first line of each says what goes in and what comes out.
     intake/       drop folder -> admitted model, or quarantine
                       watch names admit content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
-                      metrics durations metrics_server web_access passwords stages drift divergence page
-                      report charts
+                      metrics durations board board_watch metrics_server web_access passwords
+                      stages drift divergence page report charts
     drift/        live frames against those of calibration: how far, and is it chance?
                       stream options state statistics window reference monitor
     swap/         Slot: load, warm, self-check, switch, drain; probation
@@ -78,7 +78,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       collect convergence representative survey tapped twins gather thinning
                       binning screen histogram methods entropy table archive reuse
     samples/      captured inputs: the server writes; calibrate, verify and drift read
-                      store reservoir split decode image npz
+                      store reservoir naming split decode image npz
     bundle.py     the directory that a build hands over
     tflite/       the model language every stage speaks: the TFLite flatbuffer
                       model names tap logits suppression part runtime structure flatbuffer

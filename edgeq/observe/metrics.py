@@ -15,12 +15,14 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from edgeq.observe.board import QUANTITIES, Quantity, Reading
 from edgeq.observe.durations import DurationFamily, Durations
 
 # An edge model answers in 0.1 to 50 ms; Prometheus' own defaults would put that in two buckets.
@@ -36,6 +38,11 @@ BUILD_OUTCOMES = ("succeeded", "rejected", "failed")
 DROP_OUTCOMES = ("accepted", "quarantined", "unchanged")
 SAMPLE_SETS = ("fit", "held_out")
 
+ReadBoard = Callable[[], tuple[list[Reading], dict[str, bool]]]
+_SOURCE_UP = Quantity(
+    "1 where this source of figures answered in time, 0 where it hangs.", "source"
+)
+
 
 class Metrics:
     """The instruments of one daemon, on a registry of their own."""
@@ -44,6 +51,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double every counter's series
         self.registry = CollectorRegistry()
         self._app = prometheus_client.make_wsgi_app(self.registry)
+        ProcessCollector(registry=self.registry)
         self._request_series: dict[tuple[str, str, str, str], tuple[Durations, Counter]] = {}
         self._infer_series: dict[tuple[str, str, str], tuple[Durations, Durations]] = {}
         self._declare_requests()
@@ -126,6 +134,9 @@ class Metrics:
         self.drops = self._counter("drops", "Drops that settled, by outcome.", "outcome")
         self.samples = self._gauge("samples", "Samples in the store, by set.", "model", "set")
         self.samples_bytes = self._gauge("samples_bytes", "Size of the sample store.", "model")
+        self.samples_max_bytes = self._gauge(
+            "samples_max_bytes", "What the sample store may take of the disk.", "model"
+        )
         self.drift_psi = self._gauge(
             "drift_psi", "Population stability index of live inputs against calibration.",
             "model", "tensor")  # fmt: skip
@@ -196,6 +207,10 @@ class Metrics:
         for name in SAMPLE_SETS:
             self.samples.labels(model, name).set_function(functools.partial(count, name))
         self.samples_bytes.labels(model).set_function(size)
+
+    def watch_board(self, read: ReadBoard) -> None:
+        """Ask the board at each scrape; `read` returns readings, and which sources answered."""
+        self.registry.register(_BoardCollector(read))
 
     def set_state(self, model: str, state: str) -> None:
         """Make `state` the one that is 1."""
@@ -278,6 +293,36 @@ class _LatencyCollector(Collector):
 
     def _empty(self) -> HistogramMetricFamily:
         return HistogramMetricFamily(self._name, self._text, labels=self._family.label_names)
+
+
+class _BoardCollector(Collector):
+    """What the board says at a scrape; what it does not say has no series."""
+
+    def __init__(self, read: ReadBoard) -> None:
+        self._read = read
+
+    def describe(self) -> Iterator[Metric]:
+        for name, quantity in QUANTITIES.items():
+            yield _board_family(name, quantity)
+
+    def collect(self) -> Iterator[Metric]:
+        readings, answered = self._read()
+        for name, quantity in QUANTITIES.items():
+            family = _board_family(name, quantity)
+            for each in readings:
+                if each.quantity == name:
+                    family.add_metric([each.place] if quantity.label else [], each.value)
+            if family.samples:
+                yield family
+        family = _board_family("device_source_up", _SOURCE_UP)
+        for source, is_up in answered.items():
+            family.add_metric([source], float(is_up))
+        yield family
+
+
+def _board_family(name: str, quantity: Quantity) -> GaugeMetricFamily:
+    labels = [quantity.label] if quantity.label else []
+    return GaugeMetricFamily(f"edgeq_{name}", quantity.text, labels=labels)
 
 
 def _quantile_ms(quantile: float, bounds: list[float], counts: list[int]) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from edgeq.observe.board import QUANTITIES, Reading
 from edgeq.observe.metrics import (
     BUILD_OUTCOMES,
     DROP_OUTCOMES,
@@ -46,7 +47,23 @@ DECLARED = {  # name -> type and labels, as dashboards and alerts rely on them
     "edgeq_scale_drift_ratio": ("gauge", "model tensor"),
     "edgeq_recalibrations_total": ("counter", "model outcome"),
     "edgeq_build_info": ("gauge", "version runtime"),
+    "edgeq_samples_max_bytes": ("gauge", "model"),
+    "edgeq_device_temperature_celsius": ("gauge", "zone"),
+    "edgeq_device_gpu_utilization_ratio": ("gauge", "gpu"),
+    "edgeq_device_memory_bytes": ("gauge", "kind"),
+    "edgeq_device_power_watts": ("gauge", "rail"),
+    "edgeq_device_source_up": ("gauge", "source"),
+    "edgeq_state_filesystem_size_bytes": ("gauge", ""),
+    "edgeq_state_filesystem_available_bytes": ("gauge", ""),
+    "process_cpu_seconds_total": ("counter", ""),
+    "process_max_fds": ("gauge", ""),
+    "process_open_fds": ("gauge", ""),
+    "process_resident_memory_bytes": ("gauge", ""),
+    "process_start_time_seconds": ("gauge", ""),
+    "process_virtual_memory_bytes": ("gauge", ""),
 }
+
+BOARD = [Reading(name, "x" if quantity.label else "", 1.0) for name, quantity in QUANTITIES.items()]
 
 
 @pytest.fixture
@@ -74,6 +91,8 @@ def used(metrics: Metrics) -> Metrics:
     metrics.drift_threshold.labels("face", "image", "psi").set(0.1)
     metrics.drift_window.labels("face").set(200)
     metrics.saturation.labels("face", "image", "low").set(0.0)
+    metrics.samples_max_bytes.labels("face").set(8192.0)
+    metrics.watch_board(lambda: (BOARD, {"temperature": True}))
     return metrics
 
 
