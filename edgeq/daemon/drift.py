@@ -44,9 +44,9 @@ class DriftWatch:
             self._recalibrate(deployment)
 
     def _began(self, deployment: Deployment, state: DriftState) -> None:
-        """From here on new frames must get into the store: the old ones make room."""
+        """From here on new frames have a share of the store of their own."""
         deployment.drift_since = time.time()
-        deployment.store.thin(len(deployment.store) // 2)
+        deployment.store.begin_stratum()
         self._context.registry.record(deployment.name, "drift", state.reason)
         logger.warning("drift", extra={"model": deployment.name, "reason": state.reason})
 

@@ -10,6 +10,7 @@ import contextlib
 import io
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from edgeq.errors import SampleError
 from edgeq.samples import npz
 from edgeq.samples.image import Preprocessing, read_image
+from edgeq.samples.naming import stratum_of_file
 from edgeq.samples.store import Sample, sample_id
 from edgeq.tflite.runtime import TensorSpec
 
@@ -60,7 +62,9 @@ def load_folder(
         ) from error
     for path in paths:
         try:
-            yield from load_file(path, inputs, preprocessing)
+            stratum = stratum_of_file(path.name)
+            for sample in load_file(path, inputs, preprocessing):
+                yield replace(sample, stratum=stratum)
         except FileNotFoundError:
             continue
         except SampleError as error:

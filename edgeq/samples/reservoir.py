@@ -1,16 +1,23 @@
 """Which samples stay: a bounded index and the draw for a place in it, without any I/O.
 
-Captured samples are a uniform sample of all requests offered (Vitter 1985, algorithm R); added
-ones, a person's, are never evicted. Not thread-safe: the store holds the lock.
+Captured samples belong to a stratum: the time before any drift, or a drift and what followed it.
+Within one, they are a uniform sample of the requests offered (Vitter 1985, algorithm R). Where the
+store is full, a stratum grows only by places of a larger one, so that all come to equal shares and
+none that has no more than its share loses a sample to another: a night of dark frames does not
+push the day out, and neither does a stream made to. Added samples, a person's, are never evicted.
+Not thread-safe: the store holds the lock.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
 
-Origin = Literal["captured", "added"]
+from edgeq.samples.naming import BEFORE, Origin, file_name
+
+MAX_STRATA = 8  # with more, the two oldest become one; those from before any drift stay apart
 
 
 @dataclass(frozen=True)
@@ -22,11 +29,12 @@ class SampleRow:
     time: float  # seconds since the epoch
     origin: Origin
     held_out: bool | None = None  # depends on a ratio that the store does not know
+    stratum: str = BEFORE
 
     @property
     def file_name(self) -> str:
         """The name of its file in the store."""
-        return f"{self.origin}-{self.id}.npz"
+        return file_name(self.origin, self.id, self.stratum)
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,10 @@ class Reservoir:
         self._rows: dict[str, SampleRow] = {}
         self._reserved: dict[str, int] = {}  # id -> bytes
         self._bytes = 0  # of rows and reservations
-        self._captured = 0
-        self.offered = 0  # requests since the start, or since the last `thin`
+        self._counts: Counter[str] = Counter()  # captured samples of each stratum
+        self._sizes: Counter[str] = Counter()  # their bytes
+        self.current = BEFORE  # the stratum of what is captured now
+        self.offered: Counter[str] = Counter()  # requests that each stratum was drawn from
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -60,7 +70,17 @@ class Reservoir:
     @property
     def captured(self) -> int:
         """How many captured samples there are."""
-        return self._captured
+        return self._counts.total()
+
+    @property
+    def strata(self) -> list[str]:
+        """The strata that hold a sample, and the current one; oldest first."""
+        named = {self.current, *(name for name, count in self._counts.items() if count)}
+        return sorted(named, key=lambda name: (name != BEFORE, name))
+
+    def count(self, stratum: str) -> int:
+        """Return how many captured samples a stratum holds."""
+        return self._counts[stratum]
 
     def get(self, identity: str) -> SampleRow | None:
         """Return a sample's row, or None."""
@@ -74,16 +94,24 @@ class Reservoir:
         """Return every row, oldest first."""
         return sorted(self._rows.values(), key=lambda row: (row.time, row.id))
 
+    # ---- one sample
+
     def draw(self, size: int) -> bool:
         """Count one request of about `size` bytes; True where it is to be stored."""
-        self.offered += 1
-        return self._has_room(size) or self._random.randrange(self.offered) < self._captured
+        self.offered[self.current] += 1
+        if self._has_room(size) or self._largest(size) != self.current:
+            return True
+        return self._random.randrange(self.offered[self.current]) < self._counts[self.current]
 
-    def reserve(self, identity: str, size: int) -> list[SampleRow] | None:
+    def reserve(self, identity: str, size: int, origin: Origin) -> list[SampleRow] | None:
         """Hold a place; return the captured rows evicted for it, or None where no place is."""
         victims: list[SampleRow] = []
+        incoming = size if origin == "captured" else 0
         while not self._has_room(size):
-            if size > self._options.max_bytes or not (victim := self._choose_victim()):
+            victim = None
+            if size <= self._options.max_bytes:
+                victim = self._choose_victim(self._largest(incoming))
+            if victim is None:
                 for row in victims:
                     self.insert(row)
                 return None
@@ -101,42 +129,97 @@ class Reservoir:
         """Take a row in, whatever the bounds."""
         self._rows[row.id] = row
         self._bytes += row.bytes
-        self._captured += row.origin == "captured"
+        self._count(row, 1)
 
     def remove(self, row: SampleRow) -> None:
         """Forget a row; one that is not there is no error."""
         if self._rows.get(row.id) == row:
             del self._rows[row.id]
             self._bytes -= row.bytes
-            self._captured -= row.origin == "captured"
+            self._count(row, -1)
 
     def promote(self, row: SampleRow) -> SampleRow:
         """Turn a captured row into an added one."""
         self.remove(row)
-        added = replace(row, origin="added")
+        added = replace(row, origin="added", stratum=BEFORE)
         self.insert(added)
         return added
+
+    # ---- many
 
     def trim(self) -> list[SampleRow]:
         """Evict captured rows until the bounds hold or none is left."""
         victims: list[SampleRow] = []
-        while self._is_over() and (victim := self._choose_victim()):
+        while self._is_over() and (victim := self._choose_victim(self._largest(0))):
             self.remove(victim)
             victims.append(victim)
         return victims
 
-    def thin(self, keep: int) -> list[SampleRow]:
-        """Evict all but `keep` captured rows, by chance, and start the count of requests anew."""
-        captured = [row for row in self._rows.values() if row.origin == "captured"]
-        self._random.shuffle(captured)
-        victims = captured[keep:]
+    def clear(self) -> list[SampleRow]:
+        """Evict all captured rows, and start the counts of requests anew."""
+        victims = self._captured(self._counts)
         for row in victims:
             self.remove(row)
-        self.offered = self._captured
+        self.offered.clear()
         return victims
 
-    def _choose_victim(self) -> SampleRow | None:
-        captured = [row for row in self._rows.values() if row.origin == "captured"]
+    def forget_since(self, since: float) -> list[SampleRow]:
+        """Evict what the current stratum captured from `since` on."""
+        victims = [row for row in self._captured([self.current]) if row.time >= since]
+        for row in victims:
+            self.remove(row)
+        return victims
+
+    def begin(self, stratum: str) -> list[tuple[SampleRow, SampleRow]]:
+        """Capture into `stratum` from now on; return the rows that changed theirs, and the new.
+
+        Where that makes too many strata the two oldest become one, but never the one from before
+        any drift: what it holds is the last word on what the engine must still do.
+        """
+        self.current = stratum
+        changed: list[tuple[SampleRow, SampleRow]] = []
+        while len(self.strata) > MAX_STRATA:
+            into, gone = [name for name in self.strata if name not in (BEFORE, stratum)][:2]
+            for row in self._captured([gone]):
+                moved = replace(row, stratum=into)
+                self.replace(row, moved)
+                changed.append((row, moved))
+            self.offered[into] += self.offered.pop(gone, 0)
+        return changed
+
+    def replace(self, row: SampleRow, other: SampleRow) -> None:
+        """Put a row into another's place."""
+        self.remove(row)
+        self.insert(other)
+
+    # ---- parts
+
+    def _captured(self, strata: Iterable[str]) -> list[SampleRow]:
+        wanted = set(strata)
+        rows = self._rows.values()
+        return [row for row in rows if row.origin == "captured" and row.stratum in wanted]
+
+    def _count(self, row: SampleRow, sign: int) -> None:
+        if row.origin == "captured":
+            self._counts[row.stratum] += sign
+            self._sizes[row.stratum] += sign * row.bytes
+
+    def _largest(self, incoming: int) -> str:
+        """Return the stratum with the largest share of the bounds, the current one among equals.
+
+        The current one counts with the `incoming` bytes of a sample that is to be captured.
+        """
+
+        def share(name: str) -> tuple[float, bool]:
+            is_growing = name == self.current and incoming > 0
+            places = (self._counts[name] + is_growing) / max(1, self._options.maximum)
+            size = (self._sizes[name] + incoming * is_growing) / max(1, self._options.max_bytes)
+            return max(places, size), name == self.current
+
+        return max(self.strata, key=share)
+
+    def _choose_victim(self, stratum: str) -> SampleRow | None:
+        captured = self._captured([stratum])
         return self._random.choice(captured) if captured else None
 
     def _has_room(self, size: int) -> bool:

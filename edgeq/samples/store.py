@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,8 @@ import numpy.typing as npt
 from edgeq import files
 from edgeq.errors import SampleError
 from edgeq.samples import npz
-from edgeq.samples.reservoir import Origin, Reservoir, SampleRow, StoreOptions
+from edgeq.samples.naming import BEFORE, Origin, is_stratum, new_stratum, parse_file_name
+from edgeq.samples.reservoir import Reservoir, SampleRow, StoreOptions
 
 __all__ = ["Sample", "SampleRow", "SampleStore", "StoreOptions", "is_held_out", "sample_id"]
 
@@ -30,7 +30,6 @@ Array = npt.NDArray[Any]
 
 COUNTER = "offered.json"
 COUNTER_INTERVAL_S = 5.0  # a crash forgets at most this much of the count
-_FILE_NAME = re.compile(r"(captured|added)-([0-9a-f]{64})\.npz")
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class Sample:
 
     id: str  # hex SHA-256 of the content
     inputs: dict[str, Array]
+    stratum: str = ""  # of a store, in a build
 
 
 def sample_id(inputs: Mapping[str, Array]) -> str:
@@ -57,6 +57,16 @@ def is_held_out(id: str, ratio: float) -> bool:
     """True where the sample is kept for verification; a larger ratio only adds samples."""
     number = int.from_bytes(hashlib.sha256(b"held-out:" + id.encode()).digest()[:8], "big")
     return number < ratio * 2.0**64
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """The captured samples of one time: before any drift, or since one began."""
+
+    name: str
+    samples: int
+    offered: int  # requests they were drawn from
+    is_current: bool
 
 
 class SampleStore:
@@ -87,7 +97,7 @@ class SampleStore:
         directory.mkdir(parents=True, exist_ok=True)
         files.sweep_temporaries(directory)
         self._scan()
-        self._index.offered = self._read_counter()
+        self._read_counter()
         self._counted_at = clock()
         self._unlink(self._index.trim())
 
@@ -107,7 +117,22 @@ class SampleStore:
     def offered(self) -> int:
         """How many requests the captured samples were drawn from."""
         with self._lock:
-            return self._index.offered
+            return self._index.offered.total()
+
+    @property
+    def stratum(self) -> str:
+        """The stratum of what is captured now."""
+        with self._lock:
+            return self._index.current
+
+    def strata(self) -> list[Stratum]:
+        """Return the strata, oldest first; the one of what is captured now may be empty."""
+        with self._lock:
+            index = self._index
+            return [
+                Stratum(name, index.count(name), index.offered[name], name == index.current)
+                for name in index.strata
+            ]
 
     def rows(self) -> list[SampleRow]:
         """Return what is stored, oldest first."""
@@ -183,30 +208,61 @@ class SampleStore:
         )
 
     def prune(self) -> int:
-        """Remove every captured sample and start the count of requests anew; return how many."""
-        return self.thin(0)
-
-    def thin(self, keep: int) -> int:
-        """Remove all but `keep` captured samples, so that new ones get in; return how many."""
+        """Remove every captured sample and start the counts of requests anew; return how many."""
         with self._lock:
-            victims = self._index.thin(keep)
-        self._unlink(victims)
+            victims = self._index.clear()
+        return self._removed(victims)
+
+    def forget_since(self, since: float) -> int:
+        """Remove what the current stratum captured from `since` on, in seconds since the epoch."""
+        with self._lock:
+            victims = self._index.forget_since(since)
+        return self._removed(victims)
+
+    def begin_stratum(self) -> str:
+        """Let what is captured from now on be of a stratum of its own; return its name.
+
+        Raises:
+            SampleError: the disk refused to rename samples; those stay in their stratum.
+        """
+        with self._lock:
+            taken = {self._index.current, *self._index.strata, *self._index.offered}
+        return self.go_on_with(new_stratum(self._clock(), taken))
+
+    def go_on_with(self, stratum: str) -> str:
+        """Let what is captured from now on be of this stratum; errors as `begin_stratum`."""
+        with self._lock:
+            changed = self._index.begin(stratum)
+        refusals: list[SampleError] = []
+        for row, moved in changed:
+            try:
+                self._rename(row, moved)
+            except SampleError as error:  # the others still have to follow their rows
+                refusals.append(error)
         self._write_counter(now=True)
-        return len(victims)
+        if refusals:
+            raise refusals[0]
+        return stratum
 
     def flush(self) -> None:
         """Write the count of requests now, as a daemon that stops does."""
         self._write_counter(now=True)
+
+    def _removed(self, victims: list[SampleRow]) -> int:
+        self._unlink(victims)
+        self._write_counter(now=True)
+        return len(victims)
 
     def _store(self, identity: str, inputs: Mapping[str, Array], origin: Origin) -> bool:
         content = npz.encode(inputs)
         with self._lock:
             if self._index.has(identity):
                 return False
-            victims = self._index.reserve(identity, len(content))
+            victims = self._index.reserve(identity, len(content), origin)
+            stratum = self._index.current if origin == "captured" else BEFORE
         if victims is None:
             return False
-        row = SampleRow(identity, len(content), self._clock(), origin)
+        row = SampleRow(identity, len(content), self._clock(), origin, stratum=stratum)
         try:
             self._unlink(victims)
             files.write_atomic(self.directory / row.file_name, content)
@@ -225,16 +281,25 @@ class SampleStore:
             if row is None or row.origin == "added":
                 return False
             added = self._index.promote(row)
+        return self._rename(row, added)
+
+    def _rename(self, row: SampleRow, other: SampleRow) -> bool:
+        """Let a file follow its row; False where it is gone."""
         try:
-            (self.directory / row.file_name).rename(self.directory / added.file_name)
+            (self.directory / row.file_name).rename(self.directory / other.file_name)
             files.fsync_directory(self.directory)
         except FileNotFoundError:
-            self._forget(added)
+            self._forget(other)
             return False
         except OSError as error:
-            self._forget(added)
+            with self._lock:
+                self._index.replace(other, row)
             raise _refused(self.directory, error) from error
-        return True
+        with self._lock:
+            is_kept = self._index.get(other.id) == other
+        if not is_kept:  # evicted meanwhile, under a name that its file did not have yet
+            self._unlink([other])
+        return is_kept
 
     def _unlink(self, rows: list[SampleRow]) -> None:
         for row in rows:
@@ -245,28 +310,38 @@ class SampleStore:
     def _scan(self) -> None:
         """Index the folder; a sample that is there twice stays as the added one."""
         for path in sorted(self.directory.iterdir(), reverse=True):  # captured-, then added-
-            match = _FILE_NAME.fullmatch(path.name)
-            if match is None or not path.is_file():
+            stored = parse_file_name(path.name)
+            if stored is None or not path.is_file():
                 continue
-            if twin := self._index.get(match[2]):
+            if twin := self._index.get(stored.id):
                 self._index.remove(twin)
                 self._unlink([twin])
             status = path.stat()
-            origin: Origin = "added" if match[1] == "added" else "captured"
-            self._index.insert(SampleRow(match[2], status.st_size, status.st_mtime, origin))
+            row = SampleRow(
+                stored.id, status.st_size, status.st_mtime, stored.origin, stratum=stored.stratum
+            )
+            self._index.insert(row)
 
-    def _read_counter(self) -> int:
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    def _read_counter(self) -> None:
+        """Take up the counts and the current stratum; without the file, the newest one's."""
+        index, counts = self._index, dict[str, int]()
+        index.current = index.strata[-1]
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             content = json.loads((self.directory / COUNTER).read_bytes())
-            return max(int(content["offered"]), self._index.captured)
-        return self._index.captured
+            strata = content.get("strata", {BEFORE: content["offered"]})
+            counts = {str(name): int(count) for name, count in strata.items()}
+            index.current = content["current"] if is_stratum(content["current"]) else index.current
+        for name in index.strata:
+            index.offered[name] = max(counts.get(name, 0), index.count(name))
 
     def _write_counter(self, *, now: bool = False) -> None:
         with self._lock:
             if not now and self._clock() - self._counted_at < COUNTER_INTERVAL_S:
                 return
-            self._counted_at, offered = self._clock(), self._index.offered
-        content = json.dumps({"offered": offered}).encode()
+            self._counted_at, index = self._clock(), self._index
+            strata = {name: index.offered[name] for name in index.strata}
+            counts = {"offered": sum(strata.values()), "current": index.current, "strata": strata}
+        content = json.dumps(counts).encode()
         with contextlib.suppress(OSError):  # a full disk costs the count, not the request
             files.write_atomic(self.directory / COUNTER, content)
 

@@ -189,7 +189,8 @@ def test_the_count_of_requests_is_written_every_few_seconds(tmp_path: Path) -> N
     assert not (tmp_path / COUNTER).exists()
     now[0] = 6
     store.offer(_inputs(2))
-    assert json.loads((tmp_path / COUNTER).read_text()) == {"offered": 2}
+    counts = {"offered": 2, "current": "before", "strata": {"before": 2}}
+    assert json.loads((tmp_path / COUNTER).read_text()) == counts
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"offered": null}', b'{"offered": -5}'])
