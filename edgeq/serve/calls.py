@@ -29,7 +29,7 @@ class RequestRecord(NamedTuple):
     seconds: float
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Call:
     """What is known about a request so far; used from the event loop only."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from edgeq.errors import InvalidRequestError
 from edgeq.serve.tensors import datatype_of, quoted
@@ -20,7 +22,7 @@ class RegionSlice:
     size: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RequestedOutput:
     """One output that the client names.
 
@@ -44,7 +46,19 @@ class InferRequest(NamedTuple):
     priority: int = 0  # 1 is the most urgent; 0 has no wish of its own
 
 
-def check_inputs(arrays: Mapping[str, Array], specs: Sequence[TensorSpec]) -> None:
+class Typed(Protocol):
+    """An array, or what a request says of one."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of its values."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its extents."""
+
+
+def check_inputs(arrays: Mapping[str, Typed], specs: Sequence[TensorSpec]) -> None:
     """Hold the inputs of a request against what the model takes; nothing where `specs` is empty.
 
     Raises:
@@ -58,7 +72,7 @@ def check_inputs(arrays: Mapping[str, Array], specs: Sequence[TensorSpec]) -> No
         _check_input(arrays[spec.name], spec)
 
 
-def _wrong_names(arrays: Mapping[str, Array], names: Sequence[str]) -> InvalidRequestError:
+def _wrong_names(arrays: Mapping[str, Typed], names: Sequence[str]) -> InvalidRequestError:
     taken = f"the model takes {quoted(names)}"
     if unknown := set(arrays).difference(names):
         return InvalidRequestError(f"input {quoted(min(unknown))} is unknown; {taken}")
@@ -66,7 +80,7 @@ def _wrong_names(arrays: Mapping[str, Array], names: Sequence[str]) -> InvalidRe
     return InvalidRequestError(f"input {missing!r} is missing; {taken}")
 
 
-def _check_input(array: Array, spec: TensorSpec) -> None:
+def _check_input(array: Typed, spec: TensorSpec) -> None:
     if array.dtype != spec.dtype:
         raise InvalidRequestError(
             f"input {spec.name!r} has datatype {datatype_of(array.dtype)}; "

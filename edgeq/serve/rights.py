@@ -96,10 +96,10 @@ class Rights:
             UnauthenticatedError: the token is absent or wrong.
             ForbiddenError: no token is configured that would open it.
         """
-        if purpose is Purpose.HEALTH or peer.is_unix:
+        if self.is_open(purpose, peer):
             return
         token = self._configured()
-        if self._is_open(purpose, peer, token, origin) or _knows(token, authorization):
+        if self._is_change_open(purpose, peer, token, origin) or _knows(token, authorization):
             return
         if not token:
             raise ForbiddenError(
@@ -111,13 +111,18 @@ class Rights:
             hint="Send the token of server.auth, or use the daemon's Unix socket.",
         )
 
-    def _is_open(self, purpose: Purpose, peer: Peer, token: str, origin: str) -> bool:
-        """True where the table asks for no token."""
-        is_local = peer.is_loopback and not self.is_exposed
-        is_known = is_local or peer.has_client_certificate
-        if purpose is Purpose.USE:
-            return is_known or self.is_anonymous
-        return purpose is Purpose.CHANGE_MODELS and is_known and not token and not origin
+    def is_open(self, purpose: Purpose, peer: Peer) -> bool:
+        """True where the table asks for no token, whatever the headers say."""
+        if purpose is Purpose.HEALTH or peer.is_unix:
+            return True
+        return purpose is Purpose.USE and (self._is_known(peer) or self.is_anonymous)
+
+    def _is_known(self, peer: Peer) -> bool:
+        return (peer.is_loopback and not self.is_exposed) or peer.has_client_certificate
+
+    def _is_change_open(self, purpose: Purpose, peer: Peer, token: str, origin: str) -> bool:
+        is_change = purpose is Purpose.CHANGE_MODELS
+        return is_change and self._is_known(peer) and not token and not origin
 
     def _configured(self) -> str:
         return self.token.token() if isinstance(self.token, TokenFile) else self.token or ""

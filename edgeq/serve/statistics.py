@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
@@ -17,28 +17,19 @@ class Timing(NamedTuple):
     total_ns: int
 
 
-@dataclass
-class _Sum:
-    count: int = 0
-    ns: int = 0
-
-    def add(self, ns: int) -> None:
-        self.count += 1
-        self.ns += ns
-
-    def row(self) -> dict[str, int]:
-        return {"count": self.count, "ns": self.ns}
-
-
-@dataclass
+@dataclass(slots=True)
 class _Counters:
-    success: _Sum = field(default_factory=_Sum)
-    fail: _Sum = field(default_factory=_Sum)
-    parse: _Sum = field(default_factory=_Sum)
-    queue: _Sum = field(default_factory=_Sum)
-    infer: _Sum = field(default_factory=_Sum)
-    encode: _Sum = field(default_factory=_Sum)
-    last_ms: int = 0
+    """Of one version; plain numbers, for every request adds to all of them."""
+
+    succeeded: int = 0
+    failed: int = 0
+    total_ns: int = 0  # of those that succeeded
+    fail_ns: int = 0
+    parse_ns: int = 0
+    queue_ns: int = 0
+    infer_ns: int = 0
+    encode_ns: int = 0
+    last: float = 0.0  # seconds since the epoch
 
 
 class Statistics:
@@ -50,43 +41,49 @@ class Statistics:
     def succeeded(self, model: str, version: str, timing: Timing) -> None:
         """Count an answered request."""
         counters = self._of(model, version)
-        counters.success.add(timing.total_ns)
-        counters.parse.add(timing.parse_ns)
-        counters.queue.add(timing.queue_ns)
-        counters.infer.add(timing.infer_ns)
-        counters.encode.add(timing.encode_ns)
-        counters.last_ms = time.time_ns() // 1_000_000
+        counters.succeeded += 1
+        counters.total_ns += timing.total_ns
+        counters.parse_ns += timing.parse_ns
+        counters.queue_ns += timing.queue_ns
+        counters.infer_ns += timing.infer_ns
+        counters.encode_ns += timing.encode_ns
+        counters.last = time.time()
 
     def failed(self, model: str, version: str, total_ns: int) -> None:
         """Count a request that got an error."""
-        self._of(model, version).fail.add(total_ns)
+        counters = self._of(model, version)
+        counters.failed += 1
+        counters.fail_ns += total_ns
 
     def _of(self, model: str, version: str) -> _Counters:
         key = (model, version)
-        if key not in self._counters:
-            self._counters[key] = _Counters()
-        return self._counters[key]
+        found = self._counters.get(key)
+        if found is None:
+            found = self._counters[key] = _Counters()
+        return found
 
     def row(self, model: str, version: str) -> dict[str, Any]:
         """Return one entry of `model_stats`."""
         counters = self._counters.get((model, version), _Counters())
-        count = counters.success.count
-        none = _Sum()
+        count = counters.succeeded
+        stages = {
+            "success": (count, counters.total_ns),
+            "fail": (counters.failed, counters.fail_ns),
+            "queue": (count, counters.queue_ns),
+            "compute_input": (count, counters.parse_ns),
+            "compute_infer": (count, counters.infer_ns),
+            "compute_output": (count, counters.encode_ns),
+            "cache_hit": (0, 0),
+            "cache_miss": (0, 0),
+        }
         return {
             "name": model,
             "version": version,
-            "last_inference": counters.last_ms,
+            "last_inference": int(counters.last * 1e3),
             "inference_count": count,
             "execution_count": count,
             "inference_stats": {
-                "success": counters.success.row(),
-                "fail": counters.fail.row(),
-                "queue": counters.queue.row(),
-                "compute_input": counters.parse.row(),
-                "compute_infer": counters.infer.row(),
-                "compute_output": counters.encode.row(),
-                "cache_hit": none.row(),
-                "cache_miss": none.row(),
+                stage: {"count": requests, "ns": ns} for stage, (requests, ns) in stages.items()
             },
             "response_stats": {},
             "batch_stats": [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 from edgeq.serve.rights import Peer
 
 JSON = "application/json"
+REMEMBERED_HEADS = 256
 REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -58,14 +60,24 @@ class Answer:
 
     def head(self, date: bytes, *, is_last: bool) -> bytes:
         """Return status line and headers."""
-        text = f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Unknown')}\r\n"
-        if self.parts or self.status != 204:
-            text += f"content-type: {self.media}\r\ncontent-length: {self.size}\r\n"
-        for name, value in self.headers.items():
-            text += f"{name}: {value}\r\n"
-        if is_last:
-            text += "connection: close\r\n"
-        return text.encode("latin-1", "replace") + date + b"\r\n"
+        media = self.media if self.parts or self.status != 204 else None
+        headers = tuple(self.headers.items())
+        return _head(self.status, media, self.size, headers, is_last) + date + b"\r\n"
+
+
+@functools.lru_cache(REMEMBERED_HEADS)
+def _head(
+    status: int, media: str | None, size: int, headers: tuple[tuple[str, str], ...], is_last: bool
+) -> bytes:
+    """Write all but the date; remembered, for a model's answers mostly have the same."""
+    text = f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\n"
+    if media is not None:
+        text += f"content-type: {media}\r\ncontent-length: {size}\r\n"
+    for name, value in headers:
+        text += f"{name}: {value}\r\n"
+    if is_last:
+        text += "connection: close\r\n"
+    return text.encode("latin-1", "replace")
 
 
 Handler = Callable[[Request], "Answer | Awaitable[Answer]"]

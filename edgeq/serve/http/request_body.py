@@ -6,7 +6,6 @@ and shared memory extensions. Pure: knows no HTTP framework.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ REMEMBERED_HEADS = 256
 REMEMBERED_BYTES = 2048  # of a head; beyond it there are values in it, which differ each time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Input:
     """Where an input is: `size` bytes after the JSON, at a `place`, or here already."""
 
@@ -46,7 +45,7 @@ class _Input:
     array: Array | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InferHead:
     """All that the JSON of an infer request says."""
 
@@ -58,7 +57,8 @@ class InferHead:
     priority: int
 
 
-ParseHead = Callable[[bytes], InferHead]
+Specs = Sequence[TensorSpec]
+ReadHead = Callable[[bytes, Specs, Specs], InferHead]
 
 
 def parse_head(text: bytes) -> InferHead:
@@ -79,26 +79,46 @@ def parse_head(text: bytes) -> InferHead:
     )
 
 
-def remembering_heads() -> ParseHead:
-    """Return `parse_head` with a memory: a client sends the same head again and again.
+def read_head(text: bytes, inputs: Specs, outputs: Specs) -> InferHead:
+    """Read the JSON of an infer request, and hold it against what the model takes and gives.
 
-    That takes 9 of the 33 us off a request for a binary tensor, the wire not counted.
+    Raises:
+        InvalidRequestError: it is malformed, or not for this model.
     """
-    remembered = functools.lru_cache(REMEMBERED_HEADS)(parse_head)
+    head = parse_head(text)
+    check_inputs({each.name: each for each in head.inputs}, inputs)
+    check_outputs(head.outputs, outputs)
+    return head
 
-    def parse(text: bytes) -> InferHead:
-        return remembered(text) if len(text) <= REMEMBERED_BYTES else parse_head(text)
 
-    return parse
+def remembering_heads() -> ReadHead:
+    """Return `read_head` with a memory: a client sends the same head again and again.
+
+    That takes 12 of the 33 us off a request for a binary tensor, the wire not counted.
+    """
+    known: dict[bytes, tuple[InferHead, Specs, Specs]] = {}
+
+    def read(text: bytes, inputs: Specs, outputs: Specs) -> InferHead:
+        found = known.get(text)
+        if found is not None and found[1] is inputs and found[2] is outputs:
+            return found[0]
+        head = read_head(text, inputs, outputs)
+        if len(text) <= REMEMBERED_BYTES:
+            if len(known) >= REMEMBERED_HEADS:
+                del known[next(iter(known))]  # the oldest
+            known[text] = head, inputs, outputs
+        return head
+
+    return read
 
 
 def parse_infer(
     body: bytes | bytearray,
     header_length: str | None,
-    inputs: Sequence[TensorSpec] = (),
-    outputs: Sequence[TensorSpec] = (),
+    inputs: Specs = (),
+    outputs: Specs = (),
     read_region: ReadRegion | None = None,
-    head_of: ParseHead = parse_head,
+    head_of: ReadHead = read_head,
 ) -> InferRequest:
     """Read an infer request; the arrays are views into `body` where they came as bytes.
 
@@ -108,7 +128,7 @@ def parse_infer(
         inputs: what the model takes; not checked where empty.
         outputs: what the model gives; not checked where empty.
         read_region: reads an input out of shared memory; None where there is none.
-        head_of: reads the JSON.
+        head_of: reads and checks the JSON.
 
     Raises:
         InvalidRequestError: malformed, or not what the model takes.
@@ -117,7 +137,7 @@ def parse_infer(
     content = memoryview(body).toreadonly()
     if length == 0:
         return _parse_raw(content, inputs)
-    head = head_of(bytes(body if length is None else body[:length]))
+    head = head_of(bytes(body if length is None else body[:length]), inputs, outputs)
     tail = _Tail(content, len(body) if length is None else length)
     request = InferRequest(
         id=head.id,
@@ -128,8 +148,6 @@ def parse_infer(
         priority=head.priority,
     )
     tail.check_end()
-    check_inputs(request.inputs, inputs)
-    check_outputs(request.outputs, outputs)
     return request
 
 
@@ -176,7 +194,7 @@ def read_object(request: Request) -> dict[str, Any]:
     return load_object(body) if body.strip() else {}
 
 
-@dataclass
+@dataclass(slots=True)
 class _Tail:
     """The raw tensors after the JSON, taken in order."""
 

@@ -23,7 +23,7 @@ class InferResponse(NamedTuple):
     header_length: int | None
 
 
-@dataclass
+@dataclass(slots=True)
 class _Parts:
     """A response in the making: the JSON's outputs and the raw tensors in their order."""
 

@@ -161,7 +161,7 @@ def test_a_verified_certificate_is_what_rights_see(start, authority, monkeypatch
     pair, known = authority.issue("server"), authority.issue("known", is_client=True)
     options = TlsOptions(pair.cert_file, pair.key_file, authority.ca_file, "required")
     seen: list[Peer] = []
-    monkeypatch.setattr(Rights, "check", lambda self, call, peer, *rest: seen.append(peer))
+    monkeypatch.setattr(Rights, "is_open", lambda self, purpose, peer: not seen.append(peer))
     running = start(tls=server_context(options), rights=Rights())
     client = client_context(authority.ca_file, known.cert_file, known.key_file)
     assert ask(running, client)[0] == 200

@@ -322,13 +322,14 @@ def test_a_remembered_head_is_parsed_once_for_bytes_that_differ() -> None:
         tail = np.array(values, np.float32).tobytes()
         got = parse_infer(text + tail, str(len(text)), SPECS, head_of=head_of)
         assert got.inputs["x"].tolist() == values
-    assert head_of(text) is head_of(bytes(bytearray(text)))
+    again = bytes(bytearray(text))
+    assert head_of(text, SPECS, ()) is head_of(again, SPECS, ())
 
 
 def test_a_long_head_is_not_remembered() -> None:
     head_of = remembering_heads()
     text = json.dumps({"inputs": [{**X, "shape": [2000], "data": [1] * 2000}]}).encode()
-    assert head_of(text) is not head_of(text)
+    assert head_of(text, (), ()) is not head_of(text, (), ())
 
 
 def test_values_of_a_remembered_head_cannot_be_changed() -> None:
@@ -341,7 +342,25 @@ def test_a_head_that_was_refused_is_refused_again() -> None:
     head_of = remembering_heads()
     for _ in range(2):
         with pytest.raises(InvalidRequestError, match="has no inputs"):
-            head_of(b"{}")
+            head_of(b"{}", (), ())
+
+
+def test_a_remembered_head_is_held_against_the_model_that_is_asked_now() -> None:
+    head_of = remembering_heads()
+    text = json.dumps({"inputs": [entry("x", np.zeros(2, np.float32), binary=True)]}).encode()
+    head_of(text, SPECS, ())
+    other = (TensorSpec("x", (3,), np.dtype(np.float32)),)
+    with pytest.raises(InvalidRequestError, match="the model takes \\[3\\]"):
+        head_of(text, other, ())
+
+
+def test_no_more_heads_are_remembered_than_there_is_room_for() -> None:
+    head_of = remembering_heads()
+    texts = [json.dumps({"id": str(n), "inputs": [X]}).encode() for n in range(300)]
+    first = head_of(texts[0], (), ())
+    latest = [head_of(text, (), ()) for text in texts][-1]
+    assert head_of(texts[0], (), ()) is not first
+    assert head_of(texts[-1], (), ()) is latest
 
 
 def test_arrays_of_a_body_that_came_in_pieces_cannot_be_changed_either() -> None:
