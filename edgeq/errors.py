@@ -9,6 +9,7 @@ EdgeqError
 ├── SampleError              a sample that is not what the model takes
 ├── CalibrationError         no usable range could be found
 ├── QuantizeError            the INT8 file could not be written
+├── DriftError               the kept drift windows cannot be read
 ├── EngineError              an engine could not be built, loaded or run
 │   └── DeviceError            the GPU or its driver failed; carries the driver's code
 ├── GateError                the engine does not agree with the float model
@@ -79,6 +80,10 @@ class CalibrationError(EdgeqError):
 
 class QuantizeError(EdgeqError):
     """The INT8 model could not be written."""
+
+
+class DriftError(EdgeqError):
+    """What was kept of live frames over a restart cannot be read."""
 
 
 class EngineError(EdgeqError):
