@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from edgeq.errors import NotFoundError, UnavailableError
+from edgeq.observe.page import Page
 from edgeq.serve.calls import Calls, RequestRecord
 from edgeq.serve.data_plane import ModelView
 from edgeq.serve.http.app import AppParts, make_app
@@ -35,6 +36,7 @@ from edgeq.tflite.runtime import TensorSpec
 
 MAX_BODY_BYTES = 1 << 20
 TOKEN = "swordfish"
+EMPTY_STATUS = {"edgeq": "0", "started": 0.0, "models": {}, "events": [], "quarantine": []}
 
 
 def spec(name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> TensorSpec:
@@ -145,11 +147,14 @@ class FakeDataPlane:
 class FakeAdmin:
     calls: list[tuple[str, dict[str, Any], bytes]] = field(default_factory=list)
     error: Exception | None = None
+    looks: int = 0
+    changes: dict[str, Any] = field(default_factory=dict)
 
     def status(self) -> dict[str, Any]:
         if self.error is not None:
             raise self.error
-        return {"models": {}, "events": [], "ratio": float("nan")}
+        self.looks += 1
+        return {**EMPTY_STATUS, "now": time.time(), **self.changes, "ratio": float("nan")}
 
     def call(self, command: str, arguments: Mapping[str, Any], body: bytes) -> Any:
         self.calls.append((command, dict(arguments), body))
@@ -259,9 +264,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         plane, admin, regions, threads = FakeDataPlane(), FakeAdmin(), SharedMemory(), Threads()
         records: list[RequestRecord] = []
         calls = Calls(plane, timeout_s, Statistics(), records.append)
-        parts = AppParts(
-            calls, admin, rights or Rights(), regions, threads, lambda: "<h1>edgeq</h1>"
-        )
+        parts = AppParts(calls, admin, rights or Rights(), regions, threads, Page())
         path = tmp_path / f"run{len(started)}" / "edgeq.sock"
         addresses = (TcpAddress("http", "127.0.0.1", 0), UnixAddress("unix", path))
         listeners = open_listeners(addresses, [], FdStore(Notifier(None)))

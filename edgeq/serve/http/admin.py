@@ -1,8 +1,7 @@
-"""The status page and the admin wire: /edgeq/status open to all, commands by right."""
+"""The admin wire: /edgeq/status open to all, commands by right."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from edgeq.errors import InvalidRequestError
@@ -18,24 +17,17 @@ from edgeq.serve.rights import Purpose
 class AdminRoutes:
     """Commands run in worker threads: one that waits does not hold up the requests."""
 
-    def __init__(self, admin: Admin, threads: Threads, page: Callable[[], str]) -> None:
+    def __init__(self, admin: Admin, threads: Threads) -> None:
         self._admin = admin
         self._threads = threads
-        self._page = page
 
     def routes(self) -> list[Route]:
         """Return them in the order of matching."""
         return [
-            Route("GET", "/", self.page),
             Route("GET", "/edgeq/status", self.status),
             Route("POST", "/edgeq/samples/{name}", self.add_samples, Purpose.ADMINISTER),
             Route("POST", "/edgeq/{command}", self.call, Purpose.ADMINISTER),
         ]
-
-    async def page(self, _: Request) -> Answer:
-        """GET /."""
-        page = await self._threads.run(self._page)
-        return Answer(200, (page.encode(),), "text/html; charset=utf-8")
 
     async def status(self, _: Request) -> Answer:
         """GET /edgeq/status."""

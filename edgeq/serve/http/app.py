@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
+from edgeq.observe.page import Page
 from edgeq.serve.calls import Calls
 from edgeq.serve.data_plane import Admin
 from edgeq.serve.http.admin import AdminRoutes
@@ -12,6 +13,7 @@ from edgeq.serve.http.answers import CANCELLED_OR_FAILED, error_answer
 from edgeq.serve.http.infer import InferHandler
 from edgeq.serve.http.messages import Answer, Request
 from edgeq.serve.http.models import ModelRoutes
+from edgeq.serve.http.page import PageRoutes
 from edgeq.serve.http.regions import RegionRoutes
 from edgeq.serve.http.repository import RepositoryRoutes
 from edgeq.serve.http.router import Route, Router
@@ -22,14 +24,14 @@ from edgeq.serve.shared_memory import SharedMemory
 
 @dataclass(frozen=True)
 class AppParts:
-    """What the app stands on; `page` makes the status page."""
+    """What the app stands on."""
 
     calls: Calls
     admin: Admin
     rights: Rights
     regions: SharedMemory
     threads: Threads
-    page: Callable[[], str]
+    page: Page
 
 
 class App:
@@ -69,6 +71,7 @@ def make_app(parts: AppParts) -> App:
         *ModelRoutes(data_plane, calls.statistics).routes(),
         *RepositoryRoutes(data_plane, parts.threads).routes(),
         *RegionRoutes(parts.regions).routes(),
-        *AdminRoutes(parts.admin, parts.threads, parts.page).routes(),
+        *PageRoutes(parts.page, parts.admin.status, parts.threads).routes(),
+        *AdminRoutes(parts.admin, parts.threads).routes(),
     ]
     return App(routes, parts.rights)

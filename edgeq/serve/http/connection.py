@@ -272,10 +272,11 @@ class Connection(asyncio.Protocol):
     def _write(self, answer: Answer, *, is_last: bool, with_body: bool = True) -> None:
         if self._transport.is_closing():
             return
-        head = answer.head(self._owner.date, is_last=is_last)
-        if not with_body or not answer.parts:
+        size = answer.size
+        head = answer.head(self._owner.date, size, is_last=is_last)
+        if not with_body or not size:
             self._transport.write(head)
-        elif answer.size <= JOINED_BYTES:
+        elif size <= JOINED_BYTES:
             self._transport.write(b"".join([head, *answer.parts]))
         else:
             self._transport.write(head)

@@ -50,6 +50,11 @@ def compress(accepted: str, body: bytes) -> tuple[bytes, str]:
     return body, ""
 
 
+def accepts(accepted: str, coding: str) -> bool:
+    """Say whether an Accept-Encoding takes a coding."""
+    return coding in _acceptable(accepted)
+
+
 def _acceptable(accepted: str) -> list[str]:
     """Return the codings of an Accept-Encoding that `q=0` does not refuse, gzip first."""
     codings = []

@@ -58,11 +58,11 @@ class Answer:
         """Bytes of the body."""
         return sum(len(part) for part in self.parts)
 
-    def head(self, date: bytes, *, is_last: bool) -> bytes:
-        """Return status line and headers."""
+    def head(self, date: bytes, size: int, *, is_last: bool) -> bytes:
+        """Return status line and headers of an answer whose body has `size` bytes."""
         media = self.media if self.parts or self.status != 204 else None
         headers = tuple(self.headers.items())
-        return _head(self.status, media, self.size, headers, is_last) + date + b"\r\n"
+        return _head(self.status, media, size, headers, is_last) + date + b"\r\n"
 
 
 @functools.lru_cache(REMEMBERED_HEADS)

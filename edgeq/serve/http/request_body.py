@@ -223,12 +223,14 @@ class _Tail:
 def _header_length(text: str | None, size: int) -> int | None:
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) < 20) or int(text) > size:
+    # isdigit alone takes digits of every script
+    length = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else size + 1
+    if length > size:
         raise InvalidRequestError(
             f"Inference-Header-Content-Length is {quoted(text)}; "
             f"a number up to the body's {size} bytes is expected"
         )
-    return int(text)
+    return length
 
 
 def _parse_raw(body: memoryview, inputs: Sequence[TensorSpec]) -> InferRequest:

@@ -30,12 +30,15 @@ class _Parts:
     entries: list[dict[str, Any]] = field(default_factory=list)
     raw: list[Any] = field(default_factory=list)
 
-    def add(self, entry: dict[str, Any], data: list[Any] | None, raw: Any) -> None:
-        if data is not None:
-            self.entries.append({**entry, "data": data})
-            return
-        self.entries.append({**entry, "parameters": {"binary_data_size": len(raw)}})
+    def add_raw(self, name: str, datatype: str, shape: list[int], raw: Any) -> None:
+        size = {"binary_data_size": len(raw)}
+        self.entries.append(
+            {"name": name, "datatype": datatype, "shape": shape, "parameters": size}
+        )
         self.raw.append(raw)
+
+    def add(self, name: str, datatype: str, shape: list[int], data: list[Any]) -> None:
+        self.entries.append({"name": name, "datatype": datatype, "shape": shape, "data": data})
 
 
 def encode_infer(
@@ -112,11 +115,9 @@ def _encode_output(parts: _Parts, output: RequestedOutput, array: Array) -> None
     name = output.name
     if output.is_binary:
         shape, datatype, raw = _raw(output, array)
-        parts.add({"name": name, "datatype": datatype, "shape": shape}, None, raw)
+        parts.add_raw(name, datatype, shape, raw)
     elif output.classes:
         shape, classes = classify(name, array, output.classes)
-        parts.add({"name": name, "datatype": "BYTES", "shape": shape}, classes, b"")
+        parts.add(name, "BYTES", shape, classes)
     else:
-        datatype, shape = datatype_of(array.dtype), list(array.shape)
-        data = to_json(name, array)
-        parts.add({"name": name, "datatype": datatype, "shape": shape}, data, b"")
+        parts.add(name, datatype_of(array.dtype), list(array.shape), to_json(name, array))

@@ -1,4 +1,4 @@
-"""The status page and the admin wire, over TCP and over the Unix socket."""
+"""The admin wire, over TCP and over the Unix socket."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ INFER = "/v2/models/echo/infer"
 REQUEST = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
 
 
-def test_the_page_and_the_status_are_open(running: Any) -> None:
-    page = running.request("GET", "/")
-    assert page.headers["content-type"].startswith("text/html")
-    assert page.body == b"<h1>edgeq</h1>"
+def test_the_status_is_open(running: Any) -> None:
     assert running.request("GET", "/edgeq/status").json()["ratio"] is None
 
 
