@@ -22,7 +22,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       parameters tensors shared_memory described data_plane statistics
     serve/http/   the Open Inference Protocol over HTTP/1.1
                       frontend handshake connection messages app router infer request_body
-                      response_body content models repository regions admin threads answers
+                      response_body content models repository regions page admin threads answers
     serve/grpc/   the same over gRPC
                       frontend held_port credentials gate peers service infer stream
                       request_message response_message models repository regions messages schema
@@ -31,7 +31,9 @@ order of reading; the first line of each says what goes in and what comes out.
                       watch names admit content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
                       metrics durations board board_watch metrics_server web_access passwords
-                      stages drift divergence page report charts
+                      stages drift divergence report charts
+    observe/page/  the status page: what the daemon does -> a document, and updates of it
+                      document overview model drifting chart words element
     drift/        live frames against those of calibration: how far, and is it chance?
                       stream options state statistics window reference monitor
     swap/         Slot: load, warm, self-check, switch, drain; probation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgeq.config import Config
@@ -12,6 +11,7 @@ from edgeq.daemon.plane import Plane
 from edgeq.errors import EdgeqError
 from edgeq.observe.metrics import Metrics
 from edgeq.observe.metrics_server import MetricsServer
+from edgeq.observe.page import Page
 from edgeq.observe.web_access import AccessFile
 from edgeq.serve import handover
 from edgeq.serve.calls import Calls, RequestRecord
@@ -82,11 +82,11 @@ class Frontends:
             f"{grpc}socket {self._config.socket_path}"
         )
 
-    def serve(self, plane: Plane, admin: Admin, page: Callable[[], str]) -> None:
-        """Make the server that `run` runs; `page` makes the status page."""
+    def serve(self, plane: Plane, admin: Admin) -> None:
+        """Make the server that `run` runs."""
         server = self._config.server
         calls = Calls(plane, server.timeout_s, Statistics(), self._on_request)
-        parts = AppParts(calls, admin, self._rights, self._regions, self._threads, page)
+        parts = AppParts(calls, admin, self._rights, self._regions, self._threads, Page())
         context = self._tls.context if self._tls is not None else None
         self._http = HttpFrontend(
             make_app(parts).handle,

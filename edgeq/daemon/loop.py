@@ -42,7 +42,6 @@ from edgeq.intake.watch import Candidate, EventHints, Scanner
 from edgeq.observe.board import sources
 from edgeq.observe.board_watch import BoardWatch
 from edgeq.observe.metrics import Metrics
-from edgeq.observe.page import render_page
 from edgeq.registry import Registry
 from edgeq.swap import InferRecord
 from edgeq.systemd import Notifier, watchdog_interval_s
@@ -132,7 +131,7 @@ class Daemon:
             lambda: self._context.config.samples.capture_ratio,
             self._on_deploy_thread,
         )
-        self._frontends.serve(plane, admin, lambda: render_page(admin.status()))
+        self._frontends.serve(plane, admin)
 
     def _start_thread(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name)

@@ -1,0 +1,228 @@
+"""The series of a model -> a picture of its last hour: times by version, requests, swaps.
+
+Places across are in percent, so that the picture is as wide as the page while its letters keep
+their size; paths, which cannot have percents, lie in a part that is stretched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from edgeq.observe.page.element import NARROW, Element, element
+from edgeq.observe.page.words import milliseconds, number
+
+WIDTH = 1000  # of what is stretched
+TOP, PLOT, GAP, BARS = 18, 84, 6, 22  # heights, from above
+SPANS_S = (300, 900, 3600)
+COLORS = 6
+LABEL_SHARE = 0.05  # of the width, which a swap's label needs
+
+Points = Sequence[Sequence[Any]]  # time, version, engine, requests, p50_ms, p99_ms
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """Seconds and milliseconds -> places."""
+
+    start: float
+    span_s: int
+    low: float  # ms, both powers of ten times 1, 2 or 5
+    high: float
+
+    def x(self, seconds: float) -> float:
+        """Return the place from the left, 0 to 1."""
+        return min(max((seconds - self.start) / self.span_s, 0.0), 1.0)
+
+    def y(self, ms: float) -> float:
+        """Return the place from above on a log axis, in pixels."""
+        share = math.log(max(ms, self.low) / self.low) / math.log(self.high / self.low)
+        return PLOT * (1.0 - share)
+
+
+def latency_chart(name: str, series: Mapping[str, Any], now: float) -> Element | None:
+    """Return the picture, None without a request in the last hour."""
+    points = [p for p in series["points"] if now - SPANS_S[-1] < p[0]]
+    if not points:
+        return None
+    interval_s = series["interval_s"]
+    end = math.ceil(now / interval_s) * interval_s  # so that the picture changes once in 10 s
+    age = end - (points[0][0] - interval_s)
+    span_s = next((span for span in SPANS_S if age <= span), SPANS_S[-1])
+    axes = _Axes(end - span_s, span_s, *_range(points))
+    swaps = [mark for mark in series["swaps"] if axes.start < mark["time"] <= end]
+    return element(
+        "svg",
+        _grid(axes),
+        _lines(points, axes, interval_s),
+        _requests(points, axes, interval_s),
+        _marks(swaps, axes),
+        class_="chart",
+        role="img",
+        aria_label=_said(name, points, swaps, span_s),
+        width="100%",
+        height=TOP + PLOT + GAP + BARS + 16,
+    )
+
+
+def _range(points: Points) -> tuple[float, float]:
+    low = min(p[4] for p in points)
+    high = max(p[5] for p in points)
+    low, high = _step(max(low, 1e-3), down=True), _step(max(high, 1e-3), down=False)
+    return low, high if high > low else low * 10
+
+
+def _step(value: float, *, down: bool) -> float:
+    """The nearest 1, 2 or 5 times a power of ten below or above."""
+    decade = 10.0 ** math.floor(math.log10(value))
+    steps = [decade * f for f in (1, 2, 5, 10)]
+    if down:
+        return max(step for step in steps if step <= value * 1.0001)
+    return min(step for step in steps if step >= value * 0.9999)
+
+
+def _levels(axes: _Axes) -> list[float]:
+    """At most four of the steps, both ends among them."""
+    levels = [axes.low]
+    while levels[-1] < axes.high * 0.999:
+        levels.append(_step(levels[-1] * 1.5, down=False))
+    stride = math.ceil((len(levels) - 1) / 3)
+    return [*levels[:-1:stride], levels[-1]] if stride > 1 else levels
+
+
+def _grid(axes: _Axes) -> list[Element]:
+    parts = []
+    for level in _levels(axes):
+        y = round(TOP + axes.y(level), 1)
+        parts += [
+            element("line", class_="grid", x1="0", x2="100%", y1=y, y2=y),
+            element("text", f"{level:g}{NARROW}ms", class_="axis", x="2", y=y - 3),
+        ]
+    below = TOP + PLOT + GAP + BARS + 12
+    ago = f"{axes.span_s // 60} min ago"
+    return [
+        *parts,
+        element("text", ago, class_="axis", x="0", y=below),
+        element("text", "now", class_="axis", x="100%", y=below, text_anchor="end"),
+    ]
+
+
+def _lines(points: Points, axes: _Axes, interval_s: int) -> Element:
+    """For each version a line at p50, and up to p99 a band."""
+    parts = []
+    for run in _runs(points, interval_s):
+        color = _color(run[0][1])
+        xs = [axes.x(p[0] - interval_s) * WIDTH for p in run] + [axes.x(run[-1][0]) * WIDTH]
+        middle = [axes.y(p[4]) for p in run]
+        upper = [axes.y(p[5]) for p in run]
+        parts += [
+            element("path", class_=f"band {color}", d=_band(xs, upper, middle)),
+            element("path", class_=f"line {color}", d=_steps(xs, middle)),
+        ]
+    return _stretched(parts, TOP, PLOT)
+
+
+def _requests(points: Points, axes: _Axes, interval_s: int) -> list[Element]:
+    """Below, how many requests there were; versions in one interval are stacked as one."""
+    counts: dict[int, int] = {}
+    for point in points:
+        counts[point[0]] = counts.get(point[0], 0) + point[3]
+    most = max(counts.values())
+    path = "".join(
+        f"M{axes.x(at - interval_s) * WIDTH:.1f} {BARS}"
+        f"V{BARS - max(BARS * count / most, 1):.1f}H{axes.x(at) * WIDTH:.1f}V{BARS}z"
+        for at, count in counts.items()
+    )
+    top = TOP + PLOT + GAP
+    label = f"{number(most / interval_s)} requests/s"
+    return [
+        _stretched([element("path", class_="requests", d=path)], top, BARS),
+        element("text", label, class_="axis", x="2", y=top + 9),
+    ]
+
+
+def _marks(swaps: Sequence[Mapping[str, Any]], axes: _Axes) -> list[Element]:
+    """A line at each swap with what serves since; of labels that would overlap the last stays."""
+    parts = []
+    places = [axes.x(mark["time"]) for mark in swaps] + [2.0]
+    for mark, (x, following) in zip(swaps, pairwise(places), strict=True):
+        at = f"{x:.2%}"
+        said = f"version {mark['version']}, {mark['engine']}"
+        parts.append(
+            element(
+                "line",
+                element("title", said),
+                class_="swap",
+                x1=at,
+                x2=at,
+                y1=TOP - 5,
+                y2=TOP + PLOT + GAP + BARS,
+            )
+        )
+        if following - x >= LABEL_SHARE:
+            anchor = "end" if x > 1 - LABEL_SHARE else "middle" if x > LABEL_SHARE else "start"
+            label = f"v{mark['version']}"
+            parts.append(
+                element(
+                    "text",
+                    label,
+                    class_=f"swap {_color(mark['version'])}",
+                    x=at,
+                    y=TOP - 8,
+                    text_anchor=anchor,
+                )
+            )
+    return parts
+
+
+def _runs(points: Points, interval_s: int) -> list[list[Sequence[Any]]]:
+    """Points of one version without a gap."""
+    runs: dict[str, list[list[Sequence[Any]]]] = {}
+    for point in points:
+        known = runs.setdefault(point[1], [])
+        if known and point[0] - known[-1][-1][0] <= interval_s:
+            known[-1].append(point)
+        else:
+            known.append([point])
+    return [run for known in runs.values() for run in known]
+
+
+def _steps(xs: Sequence[float], ys: Sequence[float]) -> str:
+    moves = [f"V{y:.1f}H{x:.1f}" for x, y in zip(xs[1:], ys, strict=True)]
+    return f"M{xs[0]:.1f} {ys[0]:.1f}{''.join(moves)}"
+
+
+def _band(xs: Sequence[float], upper: Sequence[float], lower: Sequence[float]) -> str:
+    back = [f"V{y:.1f}H{x:.1f}" for x, y in zip(xs[-2::-1], reversed(lower), strict=True)]
+    return f"{_steps(xs, upper)}{''.join(back)}z"
+
+
+def _stretched(parts: list[Element], top: float, height: float) -> Element:
+    return element(
+        "svg",
+        parts,
+        x="0",
+        y=top,
+        width="100%",
+        height=height,
+        viewBox=f"0 0 {WIDTH} {height}",
+        preserveAspectRatio="none",
+    )
+
+
+def _color(version: str) -> str:
+    return f"c{int(version) % COLORS}" if version.isdigit() else "c0"
+
+
+def _said(name: str, points: Points, swaps: Sequence[Mapping[str, Any]], span_s: int) -> str:
+    last = points[-1]
+    parts = [
+        f"Inference time of {name} over {span_s // 60} minutes",
+        f"at last version {last[1]}: p50 {milliseconds(last[4])}, p99 {milliseconds(last[5])}",
+    ]
+    if swaps:
+        parts.append(f"versions that took over: {', '.join(s['version'] for s in swaps)}")
+    return "; ".join(parts)
