@@ -11,8 +11,8 @@ order of reading; the first line of each says what goes in and what comes out.
                       loop frontends deployer models deployment drops interface publisher loading
                       probation jobs builder plane uploads capture drift series admin status
     build/        float model + samples -> bundle: calibrate, choose, refine, prove, write
-                      pipeline options work forms layers fidelity refining gate mixed deploying
-                      bundling
+                      pipeline options work forms layers fidelity refining gate parts mixes difference
+                      comparison mixed deploying baseline bundling
     config/       YAML and environment -> Config, and from it each stage's own Options
                       schema server fields document load validation sidecar changes
                       web_config cautions
@@ -31,17 +31,22 @@ order of reading; the first line of each says what goes in and what comes out.
                       watch names admit content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
                       metrics durations board board_watch metrics_server web_access passwords
-                      stages drift divergence report charts
+                      stages drift divergence
+    observe/report/   a bundle's parts -> its report, one page for people
+                      page parts record verdict timing mapping layers tensors markup
+    observe/charts/   numbers -> pictures: SVG made here
+                      histogram curve codes rows depth marks
     observe/page/  the status page: what the daemon does -> a document, and updates of it
                       document overview model drifting chart words element
     drift/        live frames against those of calibration: how far, and is it chance?
-                      stream options state statistics window reference monitor
+                      stream options statistics window null reference limits state words monitor
+                      streams activations health scales kept watch
     swap/         Slot: load, warm, self-check, switch, drain; probation
                       slot scheduler done turn queue requests places batching pool options probation
                       shadow memory
     explain/      two models, a table, a few inputs -> what each tensor is like, each op costs
                       explain explanation tensors shapes twins layers comparison forced injected
-                      weights words
+                      weights words spread
     verify.py     float model, Engine, held-out samples -> Verdict
     registry/     versions, events, live pointer, rollback: SQLite
                       registry database

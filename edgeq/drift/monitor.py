@@ -3,41 +3,70 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.drift import statistics
+from edgeq.drift.limits import Limits, limits_of
 from edgeq.drift.options import DriftOptions
 from edgeq.drift.reference import DriftReference
+from edgeq.drift.scales import width_ratio
 from edgeq.drift.state import DriftState, TensorDrift
+from edgeq.drift.statistics import CODE, LEAST_DEVIATION, Distances, deviation
 from edgeq.drift.stream import FrameCounts, Stream
 from edgeq.drift.window import Window
+from edgeq.drift.words import HYSTERESIS, reason_in_words, unfit_in_words
 
 Array = npt.NDArray[Any]
 
-HYSTERESIS = 0.8  # an active drift ends below this share of its threshold
+LEAST_FRAMES = 25  # effective, before a window may alarm
+FILLED = 0.9  # of a window that is smaller: it never quite reaches its size
+HEALTH_WINDOW = 50  # frames: what ails a camera, ails all of them
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """One stream, and what of the reference its windows are compared with."""
+
+    stream: Stream
+    counts: Array  # int64 [256], of all frames
+    limits: Limits
 
 
 class DriftMonitor:
-    """Windows of live frames against one reference; any thread may call `add` and `check`."""
+    """Windows of live frames against one reference; any thread may call any method."""
 
     def __init__(self, reference: DriftReference, options: DriftOptions) -> None:
-        self._options = options
-        self._streams = {stream.name: stream for stream in reference.streams}
-        self._reference = {n: c.sum(axis=0, dtype=np.int64) for n, c in reference.counts.items()}
-        self._windows = {name: Window.empty(options.window) for name in self._streams}
-        self._health: dict[str, tuple[float, float]] = {}
+        limits = limits_of(reference, options)
+        self._watched = {
+            s.name: _Watched(
+                s, reference.counts[s.name].sum(axis=0, dtype=np.int64), limits[s.name]
+            )
+            for s in reference.streams
+        }
+        self._windows = {
+            s.name: Window(options.window, _variance(reference.counts[s.name]))
+            for s in reference.streams
+        }
+        self._images = frozenset(
+            s.tensor for s in reference.streams if s.name == f"{s.tensor}/brightness"
+        )
+        self._digest = reference.digest
+        self._least = min(LEAST_FRAMES, FILLED * options.window)
+        self._health_window = min(HEALTH_WINDOW, options.window)
+        self._health: dict[str, Share] = {}
         self._active: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
     @property
     def streams(self) -> tuple[Stream, ...]:
         """What is watched."""
-        return tuple(self._streams.values())
+        return tuple(watched.stream for watched in self._watched.values())
 
     def add(self, frame: FrameCounts) -> None:
         """Take one live frame's counts in; streams that the reference lacks are left out."""
@@ -48,63 +77,139 @@ class DriftMonitor:
 
     def add_health(self, complaints: Mapping[str, bool]) -> None:
         """Take one live frame's health in: complaint ("image/stuck") -> whether it applies."""
-        decay = (self._options.window - 1) / (self._options.window + 1)
+        decay = (self._health_window - 1) / (self._health_window + 1)
         with self._lock:
             for name, applies in complaints.items():
-                share, weight = self._health.get(name, (0.0, 0.0))
-                self._health[name] = (share * decay + applies, weight * decay + 1.0)
+                share = self._health.get(name, Share(0.0, 0.0, 0.0))
+                self._health[name] = share.after(applies, decay)
 
     def check(self) -> DriftState:
-        """Compare the windows with the reference."""
+        """Compare the windows with the reference; each needs 25 effective frames to alarm."""
         with self._lock:
             live = {n: (w.scaled_counts(), w.frames) for n, w in self._windows.items() if w.weight}
-            health = {name: share / weight for name, (share, weight) in self._health.items()}
-        tensors = tuple(self._compare(n, counts, frames) for n, (counts, frames) in live.items())
-        self._active = frozenset(t.tensor for t in tensors if t.active)
-        reason = "; ".join(f"{t.tensor}: PSI {t.psi:.2f}" for t in tensors if t.active)
-        frames = max((t.frames for t in tensors), default=0.0)
-        return DriftState(bool(self._active), frames, reason, tensors, health)
+            health = dict(self._health)
+            active = self._active
+        tensors = tuple(
+            self._compare(self._watched[name], counts, frames, name in active)
+            for name, (counts, frames) in live.items()
+        )
+        drifted = [tensor for tensor in tensors if tensor.active]
+        with self._lock:
+            self._active = frozenset(tensor.tensor for tensor in drifted)
+        unfit = unfit_in_words({n: s.ratio for n, s in health.items() if s.frames >= self._least})
+        reasons = [unfit, reason_in_words(drifted, self._images)]
+        return DriftState(
+            active=bool(drifted or unfit),
+            frames=max((tensor.frames for tensor in tensors), default=0.0),
+            reason="; ".join(reason for reason in reasons if reason),
+            tensors=tensors,
+            health={name: share.ratio for name, share in health.items()},
+            unfit=unfit,
+        )
+
+    def _compare(
+        self, watched: _Watched, live: Array, frames: float, was_active: bool
+    ) -> TensorDrift:
+        stream, limits = watched.stream, watched.limits
+        distances = Distances.between(watched.counts, live, is_categorical=stream.is_categorical)
+        p, q = watched.counts / watched.counts.sum(), live / live.sum()
+        bounds, rails = limits.at(frames), _rails(stream, p, q)
+        drift = TensorDrift(
+            tensor=stream.name,
+            kind=stream.kind,
+            **asdict(distances),
+            statistic=limits.statistic,
+            threshold=bounds.statistic,
+            **rails,
+            low_threshold=bounds.low,
+            high_threshold=bounds.high,
+            mean_shift=float((q - p) @ CODE) / max(deviation(p), LEAST_DEVIATION),
+            scale_ratio=width_ratio(live, watched.counts) if stream.has_rails else 1.0,
+            frames=frames,
+            active=False,
+        )
+        level = HYSTERESIS if was_active else 1.0
+        return replace(drift, active=frames >= self._least and drift.excess > level)
+
+    # ---- over a restart
 
     def to_npz(self) -> bytes:
         """Return the windows and what is active, for `restore`."""
+        with self._lock:
+            windows = [window.to_array() for window in self._windows.values()]
+            words = {
+                "reference": self._digest,
+                "names": list(self._windows),
+                "active": sorted(self._active),
+                "health": {name: astuple(share) for name, share in self._health.items()},
+            }
         buffer = io.BytesIO()
-        np.savez_compressed(buffer)
+        np.savez(
+            buffer,
+            words=np.frombuffer(json.dumps(words).encode(), np.uint8),
+            windows=np.array(windows, np.float64),
+        )
         return buffer.getvalue()
 
     def restore(self, content: bytes) -> bool:
         """Take up what `to_npz` gave; False where it is damaged or was of another reference."""
-        return False
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                words, rows = json.loads(arrays["words"].tobytes()), arrays["windows"]
+            if words["reference"] != self._digest:
+                return False
+            restored = {
+                name: Window.from_array(window.size, window.variance, row)
+                for (name, window), row in zip(self._windows.items(), rows, strict=True)
+            }
+            health = {str(name): Share(*share) for name, share in words["health"].items()}
+            active = frozenset(map(str, words["active"]))
+        except Exception:  # noqa: BLE001 - zipfile, zlib, numpy and json each raise their own
+            return False
+        with self._lock:
+            self._windows, self._health, self._active = restored, health, active
+        return True
 
-    def _compare(self, name: str, live: Array, frames: float) -> TensorDrift:
-        stream, reference = self._streams[name], self._reference[name]
-        is_categorical = stream.is_categorical
-        p, q = reference / reference.sum(), live / live.sum()
-        psi = statistics.psi(reference, live, is_categorical=is_categorical)
-        threshold = self._options.psi * (self._hysteresis(name))
-        shift = float((q - p) @ np.arange(256)) / max(statistics.deviation(p), 1e-3)
-        return TensorDrift(
-            tensor=name,
-            kind=stream.kind,
-            psi=psi,
-            js_distance=statistics.js_distance(reference, live, is_categorical=is_categorical),
-            wasserstein_ratio=None
-            if is_categorical
-            else statistics.wasserstein_ratio(reference, live),
-            ks_ratio=None if is_categorical else statistics.ks_statistic(reference, live),
-            hellinger=statistics.hellinger(reference, live, is_categorical=is_categorical),
-            statistic="psi",
-            threshold=threshold,
-            low_ratio=float(q[0]),
-            high_ratio=float(q[-1]),
-            low_reference=float(p[0]),
-            high_reference=float(p[-1]),
-            low_threshold=1.0,
-            high_threshold=1.0,
-            mean_shift=shift,
-            scale_ratio=1.0,
-            frames=frames,
-            active=psi > threshold and frames >= min(self._options.window, 25) - 0.5,
+
+@dataclass(frozen=True)
+class Share:
+    """How much of the last frames something applies to, the older the lighter."""
+
+    sum: float
+    weight: float
+    squares: float
+
+    def after(self, applies: bool, decay: float) -> Share:
+        """Return it with one frame more."""
+        return Share(
+            self.sum * decay + applies, self.weight * decay + 1.0, self.squares * decay**2 + 1.0
         )
 
-    def _hysteresis(self, name: str) -> float:
-        return HYSTERESIS if name in self._active else 1.0
+    @property
+    def ratio(self) -> float:
+        """Share of the frames, 0 to 1."""
+        return self.sum / self.weight if self.weight else 0.0
+
+    @property
+    def frames(self) -> float:
+        """Effective number of frames (Kish)."""
+        return self.weight**2 / self.squares if self.squares else 0.0
+
+
+def _rails(stream: Stream, p: Array, q: Array) -> dict[str, float]:
+    """Shares at both ends of the codes; classes have none."""
+    if not stream.has_rails:
+        p = q = np.zeros(2)
+    return {
+        "low_ratio": float(q[0]),
+        "high_ratio": float(q[-1]),
+        "low_reference": float(p[0]),
+        "high_reference": float(p[-1]),
+    }
+
+
+def _variance(counts: Array) -> float:
+    """Of the reference frames' mean codes."""
+    sums = counts.sum(axis=1)
+    means = (counts[sums > 0] @ CODE) / sums[sums > 0]
+    return float(means.var()) if len(means) else 0.0

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
+from edgeq.drift.statistics import Statistic
 from edgeq.drift.stream import StreamKind
-
-Statistic = Literal["psi", "ks_ratio", "wasserstein_ratio"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,16 @@ class TensorDrift:
         """The statistic that decides."""
         value: float | None = getattr(self, self.statistic)
         return 0.0 if value is None else value
+
+    @property
+    def excess(self) -> float:
+        """How far over its bounds it is: 1 is at the bound."""
+        shares = (
+            (self.value, self.threshold),
+            (self.low_ratio, self.low_threshold),
+            (self.high_ratio, self.high_threshold),
+        )
+        return max(value / bound for value, bound in shares)
 
 
 @dataclass(frozen=True)

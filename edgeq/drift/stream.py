@@ -43,6 +43,11 @@ class Stream:
         """True where the codes have no order."""
         return self.kind == "classes"
 
+    @property
+    def has_rails(self) -> bool:
+        """True where codes 0 and 255 are what a tensor saturates at."""
+        return self.kind in ("input", "output", "activation")
+
     def codes(self, values: Array) -> Array:
         """Return the nearest code of every value, int64; beyond the ends it is the end."""
         span = self.hi - self.lo
