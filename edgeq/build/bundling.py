@@ -19,7 +19,7 @@ from edgeq.explain.explain import explain
 from edgeq.explain.explanation import Explanation
 from edgeq.files import sha256_bytes
 from edgeq.observe.drift import DriftReference
-from edgeq.observe.report import ReportParts, report_html
+from edgeq.observe.report import BuildRecord, ReportParts, report_html
 from edgeq.samples.split import SampleSource, only
 from edgeq.tflite.runtime import runtime_version
 
@@ -61,7 +61,8 @@ def write(work: Work, out: Path, measured: Measured) -> Bundle:
         "golden.npz": measured.golden.to_npz(),
         "drift.npz": _drift_reference(work, measured.live),
         "explain.json": measured.explanation.to_json(),
-        "report.html": _report(measured, manifest),
+        "build.json": _record(work, made).to_json(),
+        "report.html": _report(work, measured, manifest),
         **_calibration_files(made),
         **measured.deployed.files,
     }
@@ -102,14 +103,29 @@ def _drift_reference(work: Work, live: SampleSource | None) -> bytes:
     return DriftReference.from_frames(lambda: (sample.inputs for sample in source())).to_npz()
 
 
-def _report(measured: Measured, manifest: Manifest) -> bytes:
-    observed = _observed(measured.deployed.gated.made)
+def _record(work: Work, made: Made) -> BuildRecord:
+    """What was tried on the way here, and how long each stage took but for this last one."""
+    return BuildRecord(
+        stages=dict(work.stages.seconds),
+        candidates=made.candidates,
+        refinements=made.refinements,
+        warnings=tuple(w.message for w in made.collection.warnings) if made.collection else (),
+        dropped=len(work.split.unusable) + len(made.dropped),
+    )
+
+
+def _report(work: Work, measured: Measured, manifest: Manifest) -> bytes:
+    made = measured.deployed.gated.made
+    observed = _observed(made)
     parts = ReportParts(
         manifest=manifest,
         verdict=measured.deployed.gated.verdict.as_dict(),
         explanation=measured.explanation,
         histograms=observed.histograms if observed else {},
         latency=[asdict(figure) for figure in measured.deployed.latency],
+        record=_record(work, made),
+        bytes_float=len(work.content),
+        bytes_int8=len(made.int8.to_bytes()),
         plan=measured.deployed.files.get(PLAN_TEXT, b"").decode(),
     )
     return report_html(parts).encode()

@@ -50,6 +50,20 @@ def divergence(counts: Array, bins: int, levels: int) -> float:
     )
 
 
+def divergence_curve(counts: Array, levels: int, points: int) -> tuple[Array, Array]:
+    """Return some of the candidates, about evenly apart, and KL(P || Q) in nats of each.
+
+    Both ends are among them; between, those whose last bin is not empty: all others are infinite
+    where anything is clipped. With fewer bins than levels there is one candidate.
+    """
+    first = min(levels, counts.size)
+    wanted = np.linspace(first, counts.size, points).astype(np.int64)
+    usable = np.union1d(np.flatnonzero(counts) + 1, [first, counts.size])
+    candidates = np.unique(usable[np.searchsorted(usable, wanted, side="right") - 1])
+    boundaries = _boundaries(candidates, first)
+    return candidates, _divergences(_without_zero_peak(counts), candidates, boundaries)
+
+
 def _without_zero_peak(counts: Array) -> Array:
     """The zero bin takes its neighbour's count: without this rule ReLU nets fall apart.
 

@@ -13,10 +13,11 @@ from edgeq.calibrate.histogram import Histogram
 from edgeq.calibrate.table import CalibrationTable, histograms_from_npz
 from edgeq.cli.arguments import Subparsers, add_command, add_json
 from edgeq.cli.output import print_json
+from edgeq.engines.base import PLAN_TEXT
 from edgeq.errors import BundleError
 from edgeq.explain.explanation import Explanation
 from edgeq.explain.tensors import explain_tensors
-from edgeq.observe.report import ReportParts, report_html
+from edgeq.observe.report import BuildRecord, ReportParts, report_html
 from edgeq.tflite.model import Model
 
 BEFORE = (
@@ -30,7 +31,7 @@ def register(commands: Subparsers) -> None:
     """Add the command."""
     parser = add_command(
         commands, "report", run_report,
-        help="a bundle -> one page: verdict, latency, costliest layers, every tensor's histogram",
+        help="a bundle -> one page: verdict, latency, methods, costliest layers, every tensor",
         example="edgeq report face.bundle --out face.html",
     )  # fmt: skip
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -61,7 +62,22 @@ def _parts(bundle: Bundle) -> ReportParts:
         explanation=_explanation(bundle, histograms),
         histograms=histograms,
         latency=[row for row in verdict.get("latency") or () if isinstance(row, dict)],
+        record=_record(bundle),
+        bytes_float=_size(bundle, "float.tflite"),
+        bytes_int8=_size(bundle, "int8.tflite"),
+        plan=(bundle.read_if_there(PLAN_TEXT) or b"").decode(errors="replace"),
     )
+
+
+def _record(bundle: Bundle) -> BuildRecord:
+    """Return how the build went; an older bundle does not say."""
+    content = bundle.read_if_there("build.json")
+    return BuildRecord() if content is None else BuildRecord.from_json(content)
+
+
+def _size(bundle: Bundle, name: str) -> int:
+    entry = bundle.manifest.files.get(name)
+    return entry.bytes if entry else 0
 
 
 def _verdict(bundle: Bundle) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from edgeq.calibrate.entropy import (
     ONE_SIDED_LEVELS,
     TWO_SIDED_LEVELS,
     divergence,
+    divergence_curve,
     divergence_loop,
     entropy_threshold,
     entropy_threshold_loop,
@@ -48,6 +49,16 @@ def test_the_closed_form_has_the_divergence_of_the_loop(
     smoothed[0] = smoothed[min(1, counts.size - 1)]
     expected = divergence_loop(smoothed, bins, levels)
     assert divergence(counts, bins, levels) == pytest.approx(expected, abs=1e-9)
+
+
+@given(sparse_counts(), st.sampled_from([8, 128]))
+@settings(max_examples=30, deadline=None)
+def test_the_curve_has_the_divergence_of_each_candidate(counts: np.ndarray, levels: int) -> None:
+    candidates, found = divergence_curve(counts, levels, 20)
+    expected = [divergence(counts, int(bins), levels) for bins in candidates]
+    assert found == pytest.approx(expected, abs=1e-9)
+    assert candidates.size <= 20
+    assert (candidates[0], candidates[-1]) == (min(levels, counts.size), counts.size)
 
 
 def nvidia_threshold(counts: np.ndarray, levels: int) -> int:

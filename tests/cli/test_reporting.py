@@ -11,7 +11,7 @@ import pytest
 
 from edgeq.bundle import Bundle, write_bundle
 from edgeq.explain.explanation import Explanation
-from tests.observe.test_page import Page
+from tests.observe.markup import Page
 
 
 def with_files(bundle: Path, out: Path, **changes: bytes | None) -> Path:

@@ -1,0 +1,1 @@
+"""Numbers -> pictures: SVG made here, which needs neither scripts nor other files."""
