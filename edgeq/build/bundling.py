@@ -14,7 +14,7 @@ from edgeq.build.work import Made, Work
 from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
 from edgeq.calibrate.collect import Collection
 from edgeq.calibrate.table import histograms_to_npz
-from edgeq.engines.cuda.package import TEXT as PLAN_TEXT
+from edgeq.engines.base import PLAN_TEXT
 from edgeq.explain.explain import explain
 from edgeq.explain.explanation import Explanation
 from edgeq.files import sha256_bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy.typing as npt
@@ -10,6 +10,8 @@ import numpy.typing as npt
 from edgeq.tflite.runtime import TensorSpec
 
 EngineKind = Literal["float", "cpu-int8", "cuda-int8"]
+Files = Callable[[str], bytes | None]  # a bundle's file by its name, None where it has none
+PLAN_TEXT = "cuda/plan.txt"  # in a bundle: what the GPU's engine does, for people
 
 
 class Engine(Protocol):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from edgeq.engines.cuda.backend import cuda_why_not
+from edgeq.engines.cuda.gpu import presence
 from edgeq.engines.cuda.targets import Target
 from tests.engines.cuda.compilers import real_compiler
 
@@ -55,7 +55,7 @@ def test_a_target_without_cuda_is_refused(edgeq, quick, tmp_path):
     assert "backend 'cpu' has no targets" in ran.err
 
 
-@pytest.mark.skipif(not cuda_why_not(), reason="there is a GPU here")
+@pytest.mark.skipif(not presence.why_not(), reason="there is a GPU here")
 def test_without_a_gpu_the_backend_says_why_and_what_to_do(edgeq, quick, tmp_path):
     ran = edgeq(*quick, "--backend", "cuda", "--out", tmp_path / "b")
     assert ran.code == 1

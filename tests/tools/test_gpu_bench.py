@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.engines.cuda.backend import cuda_why_not
 from edgeq.engines.cuda.estimating.boards import BOARDS
+from edgeq.engines.cuda.gpu import presence
 from edgeq.engines.cuda.launch import Kernel, Launch, Work
 from edgeq.engines.cuda.planning.plan import Plan as CudaPlan
 from edgeq.engines.cuda.planning.plan import Step
@@ -32,7 +32,7 @@ from tools.gpu_bench.rates import board_of, layer_rates
 from tools.gpu_bench.table import checks_text, table_of, verdict_of
 from tools.gpu_bench.timing import time_calls
 
-without_gpu = pytest.mark.skipif(not cuda_why_not(), reason="there is a GPU here")
+without_gpu = pytest.mark.skipif(not presence.why_not(), reason="there is a GPU here")
 ROOT = Path(__file__).resolve().parents[2]
 ORIN = next(board for board in BOARDS if board.name == "Jetson AGX Orin")
 

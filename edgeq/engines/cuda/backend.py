@@ -7,17 +7,15 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from edgeq.engines.base import Engine
+from edgeq.engines.base import Engine, Files
 from edgeq.engines.cuda.compiling.cache import CubinCache, default_folder
 from edgeq.engines.cuda.compiling.compile import CompiledKernel, Progress, compile_all
 from edgeq.engines.cuda.compiling.nvrtc import Compiler, find_compiler
 from edgeq.engines.cuda.engine import CudaEngine
-from edgeq.engines.cuda.gpu import presence
 from edgeq.engines.cuda.gpu.device import DeviceFacts, facts
 from edgeq.engines.cuda.launch import Kernel
 from edgeq.engines.cuda.package import (
     Cubins,
-    Files,
     Kept,
     Origin,
     Package,
@@ -34,11 +32,6 @@ from edgeq.engines.cuda.tuning.tune import Tuner
 FOR_ANOTHER_BOX = "built for another box: the cost model chose"
 NOT_WANTED = "not asked for: the cost model chose"
 TUNINGS = "tuning.json"  # beside the kernels' cache
-
-
-def cuda_why_not() -> str:
-    """Return why this box's GPU cannot be used, "" where it can."""
-    return presence.why_not()
 
 
 def make_package(

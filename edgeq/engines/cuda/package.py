@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeq.engines.base import PLAN_TEXT, Files
 from edgeq.engines.cuda.binding.site import Choice
 from edgeq.engines.cuda.compiling.compile import CompiledKernel
 from edgeq.engines.cuda.compiling.render import render
@@ -26,10 +27,8 @@ from edgeq.tflite.model import Model
 
 FORMAT = 1
 INDEX = "cuda/package.json"
-TEXT = "cuda/plan.txt"  # for people
 BUILD_AGAIN = "Build the bundle again from its float model."
 
-Files = Callable[[str], bytes | None]  # a bundle's file by its name, None where it has none
 Cubins = Mapping[Kernel, bytes]
 
 
@@ -78,7 +77,7 @@ class Package:
             "kernels": sorted(names.values()),
         }
         cubins = {name: self.kernels[kernel].image for kernel, name in names.items()}
-        return {INDEX: json.dumps(index, indent=1).encode(), TEXT: self._text(), **cubins}
+        return {INDEX: json.dumps(index, indent=1).encode(), PLAN_TEXT: self._text(), **cubins}
 
     def _text(self) -> bytes:
         resources = {kernel: own.resources for kernel, own in self.kernels.items()}

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from edgeq.engines.base import PLAN_TEXT
 from edgeq.engines.cuda.backend import make_package
 from edgeq.engines.cuda.engine import CpuSection, GpuSection
 from edgeq.engines.cuda.package import (
     INDEX,
-    TEXT,
     Kept,
     Origin,
     Package,
@@ -67,9 +67,9 @@ def _kept(package: Package) -> Kept:
 def test_a_bundle_keeps_the_choices_every_cubin_and_the_plan_as_text(package: Package) -> None:
     files = package.files()
     names = {cubin_name(kernel) for kernel in package.planned.kernels}
-    assert set(files) == {INDEX, TEXT, *names}
+    assert set(files) == {INDEX, PLAN_TEXT, *names}
     assert all(files[name].startswith(b"\x7fELF") for name in names)
-    text = files[TEXT].decode()
+    text = files[PLAN_TEXT].decode()
     assert "target    sm_87" in text
     assert "CONV_2D" in text
 
