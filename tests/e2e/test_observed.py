@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import signal
 import socket
@@ -54,48 +52,6 @@ def test_the_metrics_of_a_daemon_at_work_are_clean_and_move(
     assert 'edgeq_model_info{engine="cpu-int8"' in page
     assert 'edgeq_build_duration_seconds_count{model="digits",stage="calibrate"} 1.0' in page
     assert 'edgeq_samples{model="digits",set="held_out"}' in page
-
-
-@pytest.mark.slow
-def test_a_real_prometheus_finds_the_target_up(
-    daemon: Daemon, prometheus_tools: Path, tmp_path: Path
-):
-    daemon.start()
-    config = tmp_path / "prometheus.yml"
-    target = f"127.0.0.1:{daemon.metrics_port}"
-    job = {"job_name": "edgeq", "static_configs": [{"targets": [target]}]}
-    config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [
-        prometheus_tools / "prometheus", f"--config.file={config}",
-        f"--storage.tsdb.path={tmp_path}/tsdb", f"--web.listen-address=127.0.0.1:{port}",
-        "--web.enable-lifecycle", "--log.level=error",
-    ]  # fmt: skip
-    prometheus = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        assert _health(port) == "up"
-    finally:
-        prometheus.terminate()
-        prometheus.wait(10)
-
-
-def _health(port: int) -> str:
-    """The first target's health, once Prometheus has scraped it."""
-    deadline = time.monotonic() + 30
-    health = "no answer"
-    while health != "up" and time.monotonic() < deadline:
-        time.sleep(0.2)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", "/api/v1/targets")
-            targets = json.loads(connection.getresponse().read())["data"]["activeTargets"]
-            health = targets[0]["health"] if targets else "no target"
-        except (OSError, ValueError):
-            continue
-        finally:
-            connection.close()
-    return health
 
 
 @pytest.fixture
