@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from edgeq.engines.table import load_float
 from edgeq.samples.store import Sample, sample_id
 from edgeq.systemd import FdStore, Notifier
+from tests import browser as chromium
 from tests import tiny
 from tests.service_manager import ServiceManager
 
@@ -75,6 +76,16 @@ def prometheus_tools() -> Path:
     if fetched.returncode:
         pytest.skip(f"promtool cannot be had: {fetched.stderr.strip()[-200:]}")
     return Path(fetched.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
+    """Debian's Chromium, or another of its family, without a window."""
+    path = chromium.find_browser()
+    if path is None:
+        pytest.skip(f"needs a browser: none of {', '.join(chromium.NAMES)} is installed")
+    with chromium.running(path, tmp_path_factory.mktemp("browser")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

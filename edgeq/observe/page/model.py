@@ -65,9 +65,11 @@ def card(name: str, model: Model, now: float) -> Element:
             badge("pinned", "dim") if model["pinned"] else None,
             element("span", served, class_="served"),
         ),
-        element("p", model["reason"], class_="reason") if model["reason"] else None,
+        element("p", model["reason"], class_="reason", data_key="reason")
+        if model["reason"]
+        else None,
         _build(model),
-        element("div", _facts(model), _figures(name, model, now), class_="sides"),
+        element("div", _facts(model), _figures(name, model, now), class_="sides", data_key="sides"),
         drift_section(key, model["drift"]),
         _versions(key, model),
         _commands(key, name, model),
@@ -91,6 +93,7 @@ def _build(model: Model) -> Element | None:
         element("span", "Building: ", element("strong", f"{stage}{count}"), why),
         element("progress", aria_label=f"Build, {stage}", **bar),
         class_="build",
+        data_key="build",
     )
 
 
