@@ -7,13 +7,13 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeq.cli.client import TOKEN_VARIABLE
-from edgeq.config import Config, load
 from edgeq.errors import UsageError
-from edgeq.tflite.model import Model
-from edgeq.tflite.structure import check_structure
+
+if TYPE_CHECKING:
+    from edgeq.config import Config
 
 Subparsers = Any  # argparse's own class for it is private
 
@@ -62,6 +62,8 @@ def load_config(options: argparse.Namespace) -> Config:
     Raises:
         ConfigError: the file is wrong.
     """
+    from edgeq.config import load  # here: it takes 0.3 s, which `edgeq pin` by --url need not
+
     return load(options.config, environment())
 
 
@@ -84,6 +86,9 @@ def read_model(path: Path) -> bytes:
         UsageError: there is no such file.
         ModelError: it is damaged, or no TFLite model.
     """
+    from edgeq.tflite.model import Model  # here: numpy takes 0.1 s
+    from edgeq.tflite.structure import check_structure
+
     content = existing_file(path).read_bytes()
     check_structure(Model.from_bytes(content))
     return content

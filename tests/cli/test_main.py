@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import edgeq as package
+from edgeq.cli import COMMANDS as BY_MODULE
 from edgeq.cli import box, main, make_parser
 from edgeq.errors import EdgeqError, UsageError
 
@@ -20,8 +21,8 @@ COMMANDS = {
 WITHOUT_JSON = {"run"}
 
 
-def registered() -> dict[str, argparse.ArgumentParser]:
-    for action in make_parser()._actions:
+def registered(command: str = "") -> dict[str, argparse.ArgumentParser]:
+    for action in make_parser(command)._actions:
         if isinstance(action, argparse._SubParsersAction):
             return dict(action.choices)
     raise AssertionError("there are no commands")
@@ -29,6 +30,19 @@ def registered() -> dict[str, argparse.ArgumentParser]:
 
 def test_the_commands_are_those_that_others_rely_on():
     assert set(registered()) == COMMANDS
+
+
+@pytest.mark.parametrize("module", BY_MODULE)
+def test_a_command_needs_its_own_module_only(module):
+    for command in BY_MODULE[module]:
+        assert tuple(registered(command)) == BY_MODULE[module]
+
+
+def test_a_build_does_without_the_daemon_and_a_question_to_it_without_numpy():
+    for command, spared in (("build", "edgeq.daemon"), ("status", "numpy")):
+        told = f"import sys, edgeq.cli; edgeq.cli.make_parser({command!r}); "
+        told += f"sys.exit({spared!r} in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", told], timeout=60, check=False).returncode == 0
 
 
 def test_every_command_is_in_the_readme():
