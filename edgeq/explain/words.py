@@ -30,15 +30,19 @@ def worst_layers(
 def advise(layer: LayerExplanation, tensor: TensorExplanation | None) -> Advice:
     """Say what a layer costs, why by what was measured, and what could be done."""
     cause, text = _cause(layer, tensor)
-    loss = (
-        f"leaves {layer.sqnr_db:.1f} dB"
-        if layer.entered_db is None
-        else f"loses {layer.entered_db:.1f} dB"
-    )
+    loss = _loss(layer)
     cost = (
         f"{_short(layer.tensor)} ({layer.op}) {loss}, {layer.share:.0%} of the noise at the outputs"
     )
     return Advice(layer.index, layer.op, layer.tensor, cause, f"{cost}: {text}")
+
+
+def _loss(layer: LayerExplanation) -> str:
+    if layer.entered_db is None:
+        return f"leaves {layer.sqnr_db:.1f} dB"
+    if round(layer.entered_db, 1) >= 0.0:
+        return f"loses {abs(layer.entered_db):.1f} dB"
+    return f"is {-layer.entered_db:.1f} dB closer than what it reads"
 
 
 def _short(name: str) -> str:

@@ -30,7 +30,8 @@ def test_a_bundle_gives_one_page(bundle, tmp_path, edgeq):
     assert ran.code == 0
     assert ran.json == {"report": str(out), "bytes": out.stat().st_size}
     page = Page(out.read_text())
-    assert "passed" in page.text
+    assert "Passed" in page.text
+    assert "from the model's first byte to this page" in page.text  # build.json was there
     assert {"svg", "table"} <= {tag for tag, _ in page.tags}
     assert edgeq("report", bundle, "--out", out).out == f"{out}: {out.stat().st_size} bytes\n"
 

@@ -125,6 +125,9 @@ def test_a_loss_is_in_decibels_against_the_inputs_or_what_is_left():
     told = [advise(each, None).text for each in (first, second)]
     assert told[0].startswith(f"image (QUANTIZE) leaves {first.sqnr_db:.1f} dB, {first.share:.0%} ")
     assert told[1].startswith(f"conv (CONV_2D) loses {second.entered_db:.1f} dB")
+    repairs = advise(replace(second, entered_db=-1.6), None).text
+    assert "is 1.6 dB closer than what it reads" in repairs
+    assert "loses 0.0 dB" in advise(replace(second, entered_db=-0.04), None).text
 
 
 def test_a_fused_name_is_cut_to_its_first_part_in_words_only():

@@ -103,7 +103,10 @@ def test_an_output_that_is_no_score_is_judged_by_cosine_and_sqnr(parts):
     verdict = {**VERDICT, "passed": False, "outputs": [output], "reasons": ["too far"]}
     page = page_of(replace(parts, verdict=verdict))
     assert "Refused" in page.text
-    assert "a cosine of 0.98 and 10 dB" in page.text
+    assert (
+        "a cosine of 0.9700 and an SQNR of 9.5 dB; the gate asks for a cosine of 0.98 and 10 dB"
+        in page.text
+    )
     assert "answers as float" not in page.text
     assert sum(attrs.get("class") == "bad" for tag, attrs in page.tags if tag == "strong") == 2
 

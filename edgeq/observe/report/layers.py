@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from edgeq.observe.charts.depth import Depth, depth_picture
 from edgeq.observe.charts.marks import printable, short
 from edgeq.observe.report.markup import NOTHING, dim, figure, folded, table
 from edgeq.observe.report.parts import ReportParts
+
+MOST_OPEN = 8  # ops: with more, their kinds are counted and the rest is folded
 
 
 def layers_section(parts: ReportParts) -> str:
@@ -42,16 +45,20 @@ def float_ops_section(parts: ReportParts) -> str:
         return "<p>None: every op that can be is INT8.</p>"
     rows = [(str(op.get("name")), str(op.get("index")), _reason(op)) for op in ops]
     listed = "".join(
-        f"<tr><th scope=row>{printable(name)}</th><td class=n>{printable(index)}</td>"
+        f'<tr><th scope="row">{printable(name)}</th><td class="n">{printable(index)}</td>'
         f"<td>{printable(reason)}</td></tr>"
         for name, index, reason in rows
     )
     content = (
-        '<div class="scroll" tabindex="0"><table><thead><tr><th scope=col>op</th>'
-        "<th scope=col class=n>position</th><th scope=col>why</th></tr></thead>"
+        '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">op</th>'
+        '<th scope="col" class="n">position</th><th scope="col">why</th></tr></thead>'
         f"<tbody>{listed}</tbody></table></div>"
     )
-    return content if len(rows) <= 8 else folded(f"{len(rows)} ops, and why", content)
+    if len(rows) <= MOST_OPEN:
+        return content
+    counts = Counter(name for name, _, _ in rows).most_common()
+    kinds = ", ".join(f"{count} {name}" for name, count in counts)
+    return f"<p>{printable(kinds)}.</p>{folded(f'All {len(rows)}, and why each', content)}"
 
 
 def _reason(op: Mapping[str, Any]) -> str:

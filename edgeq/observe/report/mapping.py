@@ -84,7 +84,7 @@ def _whole_model(parts: ReportParts) -> str:
         said += " On top of it, single tensors took another method's range where that gained."
     caption = "SQNR of the outputs, all tensors by one method, on samples kept for the choice"
     words = f"<p>{printable(said)}</p>{dim(WHAT_IT_IS)}"
-    return f'<div class="pair">{words}{figure(drawn, caption)}</div>'
+    return f'<div class="pair"><div>{words}</div>{figure(drawn, caption)}</div>'
 
 
 def _compared(scores: Mapping[str, float], chosen: str) -> str:

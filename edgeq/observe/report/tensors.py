@@ -100,13 +100,13 @@ def _divergence(tensor: TensorExplanation, histogram: Histogram, name: str) -> s
     if candidates.size < 2:
         return figure(
             dim("Its values fill too few bins for thresholds to choose from."),
-            "KL divergence, nats",
+            "KL divergence in nats, by threshold",
         )
     marked = _marked(tensor)
     drawn = divergence_picture(
         candidates * magnitudes.width, found, marked, f"KL divergence of {name}"
     )
-    return figure(drawn, f"KL divergence, nats{_chosen(tensor)}")
+    return figure(drawn, "KL divergence in nats, by threshold")
 
 
 def _marked(tensor: TensorExplanation) -> list[Threshold]:
@@ -117,7 +117,7 @@ def _marked(tensor: TensorExplanation) -> list[Threshold]:
     if least is not None:
         at = max(-least.lo, least.hi)
         is_same = abs(at - reach) <= 1e-9 * max(abs(at), abs(reach))
-        name = "least, and in use" if is_same else "least"
+        name = "least, and in use" if is_same else _least(tensor, at)
         marks.append(Threshold(name, at, least.divergence, COLOURS["entropy-unguarded"]))
         if is_same:
             return marks
@@ -127,12 +127,11 @@ def _marked(tensor: TensorExplanation) -> list[Threshold]:
     return marks
 
 
-def _chosen(tensor: TensorExplanation) -> str:
+def _least(tensor: TensorExplanation, at: float) -> str:
+    """Name the least divergence; where the guarded method left it, it clips what matters."""
     guarded = tensor.methods.get("entropy")
-    least = tensor.methods.get("entropy-unguarded")
-    if guarded is None or least is None or (guarded.lo, guarded.hi) == (least.lo, least.hi):
-        return ""
-    return ": the least clips too much, and was passed over"
+    is_passed_over = guarded is not None and max(-guarded.lo, guarded.hi) != at
+    return "least, but clips too much" if is_passed_over else "least"
 
 
 def _codes(

@@ -11,7 +11,12 @@ from edgeq.observe.report.markup import dim, formatted, is_number, several, size
 from edgeq.observe.report.parts import ReportParts
 
 ENGINES = {"float": "float", "cpu-int8": "INT8 on the CPU", "cuda-int8": "INT8 on the GPU"}
-OUTPUT_COLUMNS = {"agreement": ".2%", "accepted": ".2%", "cosine": ".4f", "sqnr_db": ".1f"}
+OUTPUT_COLUMNS = {
+    "agreement": ("same choice", ".2%"),
+    "accepted": ("accepted", ".2%"),
+    "cosine": ("cosine", ".4f"),
+    "sqnr_db": ("SQNR dB", ".1f"),
+}
 DIFFERENT = 1.02  # times as fast: less is the noise of measuring
 
 
@@ -85,11 +90,20 @@ def _judged(verdict: Mapping[str, Any]) -> str:
         )
     else:
         text = (
-            f"Its outputs are as close to float's {on} as the table below says: the gate asks for "
-            f"a cosine of {formatted(gate.get('cosine'), '.2f')} and "
-            f"{formatted(gate.get('sqnr_db'), '.0f')} dB"
+            f"Against float {on} it has {_worst(outputs)}; the gate asks for a cosine of "
+            f"{formatted(gate.get('cosine'), '.4g')} and {formatted(gate.get('sqnr_db'), '.4g')} dB"
         )
     return text + "."
+
+
+def _worst(outputs: Sequence[Mapping[str, Any]]) -> str:
+    cosines, decibels = (
+        [row[key] for row in outputs if is_number(row.get(key))] for key in ("cosine", "sqnr_db")
+    )
+    if not cosines or not decibels:
+        return "no figures"
+    which = " on its worst output" if len(outputs) > 1 else ""
+    return f"a cosine of {min(cosines):.4f} and an SQNR of {min(decibels):.1f} dB{which}"
 
 
 def _doubt(row: Mapping[str, Any], gate: Mapping[str, Any]) -> str:
@@ -183,14 +197,19 @@ def _outputs(verdict: Mapping[str, Any]) -> str:
     gate = _gate(verdict)
     limits = {"name": "the gate asks for", "accepted": gate.get("agreement"), **gate}
     limits["agreement"] = None
+    shown = {
+        key: column
+        for key, column in OUTPUT_COLUMNS.items()
+        if any(row.get(key) is not None for row in outputs)
+    }
     rows = [
         (
             short(str(row.get("name"))),
-            *(formatted(row.get(key), form) for key, form in OUTPUT_COLUMNS.items()),
+            *(formatted(row.get(key), form) for key, (_, form) in shown.items()),
         )
         for row in (*outputs, limits)
     ]
-    return table(("output", "same choice", "accepted", "cosine", "SQNR dB"), rows)
+    return table(("output", *(name for name, _ in shown.values())), rows)
 
 
 def _warnings(parts: ReportParts) -> str:
