@@ -75,6 +75,12 @@ class DriftMonitor:
                 if name in self._windows and counts.any():
                     self._windows[name].add(counts)
 
+    def merge(self, windows: Mapping[str, Window]) -> None:
+        """Take in what another monitor's windows saw of the same time."""
+        with self._lock:
+            for name, window in windows.items():
+                self._windows[name].merge(window)
+
     def add_health(self, complaints: Mapping[str, bool]) -> None:
         """Take one live frame's health in: complaint ("image/stuck") -> whether it applies."""
         decay = (self._health_window - 1) / (self._health_window + 1)

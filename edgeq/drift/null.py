@@ -78,18 +78,18 @@ def measure_null(streams: Sequence[Stream], counts: Mapping[str, Array]) -> Null
     """
     tables = [_Table.of(stream, counts[stream.name]) for stream in streams]
     draw = np.random.default_rng(0)
-    shared = _Draws(draw, len(counts[streams[0].name])) if streams else None
-    own = {n: shared if t.is_whole else _Draws(draw, t.frames) for n, t in enumerate(tables)}
+    groups = {table.place: table.frames for table in tables}
+    draws = {place: _Draws(draw, frames) for place, frames in groups.items()}
     shape = (len(WINDOWS), len(tables), 3)
     center, spread = np.zeros(shape), np.zeros(shape)
     level, excess = np.zeros(len(WINDOWS)), np.zeros(len(WINDOWS))
     for row, size in enumerate(WINDOWS):
         largest = np.full(DRAWS, -np.inf)
         for column, table in enumerate(tables):
-            draws = own[column]
-            if draws is None or table.frames < LEAST_FRAMES:
+            if table.frames < LEAST_FRAMES:
                 continue
-            roots = table.roots(draws.reference, draws.window(size), size)
+            drawn = draws[table.place]
+            roots = table.roots(drawn.reference, drawn.window(size), size)
             center[row, column] = roots.mean(axis=0)
             deviations = roots.std(axis=0) + LEAST_SPREAD
             standardized = (roots[:, 0] - center[row, column, 0]) / deviations[0]
@@ -130,14 +130,14 @@ class _Table:
     stream: Stream
     shares: Array  # float32 [frames, 256]
     values: float  # of a frame, on average
-    is_whole: bool  # no frame lacks the stream
+    place: bytes  # which frames these are: others have draws of their own
 
     @classmethod
     def of(cls, stream: Stream, counts: Array) -> _Table:
         sums = counts.sum(axis=1)
         kept = counts[sums > 0]
         shares = (kept / np.maximum(sums[sums > 0], 1)[:, np.newaxis]).astype(np.float32)
-        return cls(stream, shares, float(sums.mean()), len(kept) == len(counts))
+        return cls(stream, shares, float(sums[sums > 0].mean()), (sums > 0).tobytes())
 
     @property
     def frames(self) -> int:
