@@ -27,6 +27,7 @@ NEEDS_RESTART = (
     "drift.window",
     "drift.psi",
     "drift.interval_s",
+    "drift.activation_interval_s",
     "intake.settle_s",
 )
 

@@ -22,8 +22,9 @@ from edgeq.config.fields import (
     Section,
 )
 from edgeq.config.server import Server
+from edgeq.drift.options import DriftOptions
 from edgeq.intake.admit import AdmitOptions
-from edgeq.observe.drift import DriftOptions
+from edgeq.intake.signature import PublicKey
 from edgeq.samples.store import StoreOptions
 from edgeq.swap import ProbationOptions, SwapOptions
 
@@ -185,7 +186,17 @@ class Drift(Section):
     )
     interval_s: Seconds = Field(default=10.0, description="time between looks, seconds")
     minimum_interval_s: Seconds = Field(
-        default=3600.0, description="least time between recalibrations, seconds"
+        default=3600.0,
+        description="least time between recalibrations, seconds; doubled with each one refused",
+    )
+    daily_budget: Count = Field(
+        default=6, description="recalibrations that drift may start within 24 hours"
+    )
+    activation_interval_s: Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)] = Field(
+        default=1.0, description="seconds between looks at a frame's activations at least, 0: none"
+    )
+    save_interval_s: Seconds = Field(
+        default=30.0, description="time between writes of the windows to disk, seconds"
     )
 
     @property
@@ -205,22 +216,27 @@ class Intake(Section):
     )
 
 
-def _unsigned(value: tuple[str, ...]) -> tuple[str, ...]:
-    if value:
-        raise ValueError("signatures are not built yet")
+def _readable_keys(value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        PublicKey.parse(text)
     return value
 
 
 class Security(Section):
     """What a drop may be, and how it is looked at."""
 
-    public_keys: Annotated[tuple[str, ...], AfterValidator(_unsigned)] = Field(
-        default=(), description="keys a drop must be signed by; signatures are not built yet"
+    public_keys: Annotated[tuple[str, ...], AfterValidator(_readable_keys)] = Field(
+        default=(), description="minisign keys; a drop must be signed by one of them"
     )
     max_model_bytes: Bytes = Field(default=GIB, description="largest drop, bytes")
     sandbox: Literal["auto"] = Field(
         default="auto", description="a drop is first loaded in a child confined as this box allows"
     )
+
+    @property
+    def keys(self) -> tuple[PublicKey, ...]:
+        """Whose signatures count; none: no drop has to be signed."""
+        return tuple(map(PublicKey.parse, self.public_keys))
 
     @property
     def admit_options(self) -> AdmitOptions:

@@ -1,7 +1,8 @@
-"""Answered requests -> the sample store and the drift window, off the request path.
+"""Answered requests -> the sample store and the drift windows, off the request path.
 
-A request only puts its inputs into a bounded queue, and only as often as the rate allows; what
-does not fit is not captured. The writing happens on the capture thread.
+A request only puts a copy of its inputs, and its answer, into a bounded queue, and only as often
+as the rate allows; what does not fit is not captured. The counting and writing happen on the
+capture thread.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import queue
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from edgeq.daemon.deployment import Deployment
 from edgeq.daemon.interface import fits
 from edgeq.errors import EdgeqError
+from edgeq.swap import Inference
 
 Array = npt.NDArray[Any]
 logger = logging.getLogger(__name__)
@@ -29,18 +31,26 @@ LIMITED_LOG_S = 60.0  # between two complaints about the same thing
 LEAST_GAP_S = 0.02  # between two captures of a model: frames a moment apart teach nothing new
 
 
+class Captured(NamedTuple):
+    """One answered request; the inputs are its own."""
+
+    deployment: Deployment
+    inputs: dict[str, Array]
+    answer: Inference
+
+
 class Capture:
     """Offers requests to the stores; `run` is the body of the capture thread."""
 
     def __init__(self, on_stored: Callable[[Deployment], None]) -> None:
-        self._queue: queue.Queue[tuple[Deployment, dict[str, Array]] | None] = queue.Queue(
-            QUEUE_SIZE
-        )
+        self._queue: queue.Queue[Captured | None] = queue.Queue(QUEUE_SIZE)
         self._on_stored = on_stored
         self._last: dict[str, float] = {}
         self._complained = -LIMITED_LOG_S
 
-    def offer(self, deployment: Deployment, inputs: Mapping[str, Array], ratio: float) -> None:
+    def offer(
+        self, deployment: Deployment, inputs: Mapping[str, Array], answer: Inference, ratio: float
+    ) -> None:
         """Take a share of the requests; called where the answer was made, never waits."""
         now = time.monotonic()
         if now - self._last.get(deployment.name, -1.0) < LEAST_GAP_S or random.random() >= ratio:
@@ -49,24 +59,26 @@ class Capture:
         # The arrays may be views of a body that the server reuses after the answer.
         copies = {name: np.array(value) for name, value in inputs.items()}
         with contextlib.suppress(queue.Full):
-            self._queue.put_nowait((deployment, copies))
+            self._queue.put_nowait(Captured(deployment, copies, answer))
 
     def run(self) -> None:
         """Store what was offered until `stop`."""
         while (item := self._queue.get()) is not None:
-            self._keep(*item)
+            self._keep(item)
 
     def stop(self) -> None:
         """End `run` after what is in the queue."""
         self._queue.put(None)
 
-    def _keep(self, deployment: Deployment, inputs: dict[str, Array]) -> None:
+    def _keep(self, captured: Captured) -> None:
+        deployment, inputs, answer = captured
         live = deployment.slot.live
         if live is None or not fits(inputs, live.inputs):  # of the version before, perhaps
             return
         try:
-            if deployment.monitor is not None:
-                deployment.monitor.add(inputs)
+            watch = deployment.monitor
+            if watch is not None and answer.version == live.version:
+                watch.see(inputs, answer.outputs)
             if deployment.store.offer(inputs):
                 self._on_stored(deployment)
         except EdgeqError as error:  # a full disk must not end the capture of what follows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any, Literal
 from edgeq.config import Config, Sidecar
 from edgeq.daemon.builder import BuildJob
 from edgeq.daemon.series import Series
+from edgeq.drift.state import DriftState
+from edgeq.drift.watch import StreamWatch
 from edgeq.intake.admit import Admitted
 from edgeq.intake.quarantine import Quarantine
-from edgeq.observe.drift import DriftMonitor, DriftState
 from edgeq.observe.metrics import Metrics
 from edgeq.registry import Registry, Version
 from edgeq.samples.store import SampleStore, is_held_out
@@ -58,6 +58,10 @@ class Paths:
     def fresh(self, name: str) -> Path:
         """Links to the samples that came since the inputs drifted."""
         return self.state / "fresh" / name
+
+    def drift(self, name: str) -> Path:
+        """What was seen of a model's live frames, for the next start."""
+        return self.state / "drift" / f"{name}.npz"
 
     def samples(self, name: str) -> Path:
         """The sample store of one model."""
@@ -143,11 +147,11 @@ class Deployment:
     arriving: Admitted | None = None  # a drop that is built before it is served
     building: BuildJob | None = None  # what is being built; another job's outcome is stale
     progress: dict[str, Any] | None = None  # of the running build
-    monitor: DriftMonitor | None = None
+    monitor: StreamWatch | None = None
     drift: DriftState | None = None
-    drift_since: float | None = None
+    drift_since: float | None = None  # seconds since the epoch; None while there is no drift
+    recalibration: str = ""  # what an answer to the drift waits for
     probation: Probation | None = None
-    recalibrated: float = -float("inf")  # time.monotonic()
 
     @property
     def engine(self) -> str:
@@ -160,11 +164,6 @@ class Deployment:
         """The live version, '' without one."""
         live = self.slot.live
         return live.version if live else ""
-
-    @property
-    def since_recalibration_s(self) -> float:
-        """Seconds since the last recalibration."""
-        return time.monotonic() - self.recalibrated
 
 
 def make_deployment(

@@ -36,6 +36,7 @@ from edgeq.daemon.deployment import Context, Deployment, Paths
 from edgeq.daemon.drift import DriftWatch
 from edgeq.daemon.frontends import Frontends
 from edgeq.daemon.plane import Plane
+from edgeq.daemon.watching import WatchKeeper, save_watch
 from edgeq.errors import ConfigError, EdgeqError
 from edgeq.intake.quarantine import Quarantine
 from edgeq.intake.watch import Candidate, EventHints, Scanner
@@ -82,6 +83,7 @@ class Daemon:
         self._builder = builder
         self._deployer = Deployer(self._context, builder, self._on_infer)
         self._drift = DriftWatch(self._context, self._deployer)
+        self._keeper = WatchKeeper(self._context)
         self._capture = Capture(self._on_stored)
         self._scanner = Scanner(config.models_dir, config.intake.settle_s)
         self._hints = EventHints(config.models_dir, lambda: self._wake.put("hint"))
@@ -189,6 +191,7 @@ class Daemon:
         for deployment in list(self._deployer.deployments.values()):
             self._deployer.check_probation(deployment)
             self._drift.check(deployment)
+            self._keeper.keep(deployment)
 
     def _sample_latencies(self) -> None:
         """On this thread: the deploy thread may be busy with a swap."""
@@ -303,6 +306,8 @@ class Daemon:
         self._capture.stop()
         for thread in reversed(self._threads):
             thread.join()
+        for deployment in self._deployer.deployments.values():
+            save_watch(self._context, deployment)
         self._deployer.close()
         if hasattr(self, "_frontends"):
             self._frontends.close()

@@ -89,7 +89,8 @@ class Plane:
         if future.cancelled() or future.exception() is not None:
             return
         if deployment.method != "as-is":  # nothing is ever calibrated on its samples
-            self._capture.offer(deployment, inputs, self._capture_ratio())
+            answer = future.result()
+            self._capture.offer(deployment, inputs, answer, self._capture_ratio())
         probation = deployment.probation
         if probation is not None and probation.shadow is not None:
             answer = future.result()

@@ -15,11 +15,11 @@ from edgeq.daemon.deployment import Context, Deployment
 from edgeq.daemon.interface import interface_change, keep_samples_that_fit
 from edgeq.daemon.loading import bundle_bytes, load_engine, make_golden
 from edgeq.daemon.probation import ProbationWatch
+from edgeq.daemon.watching import watch_over
 from edgeq.engines.base import EngineKind
 from edgeq.engines.cpu import CpuEngine
 from edgeq.errors import EdgeqError, RegistryError, SwapError
 from edgeq.intake.admit import Admitted
-from edgeq.observe.drift import DriftMonitor, DriftReference
 from edgeq.registry import Version
 from edgeq.swap import LiveInfo
 from edgeq.swap.memory import Choice, available_memory, choose_policy
@@ -281,10 +281,8 @@ class Publisher:
         deployment.model_sha256 = bundle.manifest.model_sha256
         self._name_engine(deployment, swap.now)
         self._fit_samples(deployment, swap)
-        deployment.monitor = self._monitor(bundle)
-        deployment.drift = None
-        if swap.interface_change or deployment.monitor is None:
-            self._context.metrics.forget_drift(deployment.name)
+        watch_over(self._context, deployment, bundle)
+        self._context.metrics.forget_drift(deployment.name)  # the streams may be others
 
     def _fit_samples(self, deployment: Deployment, swap: Swap) -> None:
         """Keep the samples apart by the inputs they are of, and say what that changed."""
@@ -297,12 +295,6 @@ class Publisher:
             self._context.registry.record(name, "interface", said, version=version)
             fields = {"model": name, "version": version, "reason": said}
             logger.warning("interface changed", extra=fields)
-
-    def _monitor(self, bundle: Bundle) -> DriftMonitor | None:
-        options = self._context.config.drift.drift_options
-        if options.policy == "off" or not bundle.has("drift.npz"):
-            return None
-        return DriftMonitor(DriftReference.from_npz(bundle.read("drift.npz")), options)
 
     def _forget_old(self, name: str) -> None:
         """Remove the bundles and series of versions that nobody will go back to."""

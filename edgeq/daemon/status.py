@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import edgeq
 from edgeq.daemon.deployment import Context, Deployment, count_samples
 from edgeq.daemon.series import INTERVAL_S
+from edgeq.drift.state import TensorDrift
 from edgeq.observe.metrics import Metrics
 from edgeq.registry import Event, Version
 
@@ -119,15 +121,24 @@ def _probation(deployment: Deployment) -> dict[str, Any] | None:
 
 
 def _drift(deployment: Deployment) -> dict[str, Any] | None:
-    state = deployment.drift
+    state, watch = deployment.drift, deployment.monitor
     if state is None:
         return None
     return {
         "active": state.active,
         "reason": state.reason,
+        "unfit": state.unfit,
+        "recalibration": deployment.recalibration,
         "samples": state.frames,
-        "tensors": [asdict(tensor) for tensor in state.tensors],
+        "tensors": [_stream(tensor) for tensor in state.tensors],
+        "health": [asdict(health) for health in watch.health()] if watch else [],
     }
+
+
+def _stream(drift: TensorDrift) -> dict[str, Any]:
+    """Return a stream's drift as JSON can hold it: an infinite threshold is none."""
+    shown = {"value": drift.value, **asdict(drift)}
+    return {key: None if value == math.inf else value for key, value in shown.items()}
 
 
 def _latency(metrics: Metrics, deployment: Deployment) -> dict[str, float | int] | None:

@@ -16,3 +16,6 @@ class DriftOptions:
     false_alarm_ratio: float = 0.01  # of windows without drift, over all streams together
     interval_s: float = 10.0
     minimum_interval_s: float = 3600.0  # between two recalibrations
+    daily_budget: int = 6  # recalibrations that it may start within 24 hours
+    activation_interval_s: float = 1.0  # between frames whose activations are counted; 0: none are
+    save_interval_s: float = 30.0  # between two writes of what is to survive a crash

@@ -103,7 +103,6 @@ def _choice(values: Array) -> tuple[Array, Scalars]:
 def count_values(values: Array, stream: Stream) -> Counted:
     """Return the codes of a tensor and how often each occurs; NaN is left out."""
     values = _thinned(values)
-    codes: Array
     if values.dtype.kind == "f":
         codes = _coded(values, stream)
     elif values.dtype == np.int8:
@@ -132,7 +131,8 @@ def _coded(values: Array, stream: Stream) -> Array:
     scaled = values * np.float32(step)
     scaled += np.float32(0.5 - stream.lo * step)
     np.clip(scaled, 0.0, CODES - 1, out=scaled)
-    return scaled.astype(np.uint8)
+    codes: Array = scaled.astype(np.uint8)
+    return codes
 
 
 def _thinned(values: Array) -> Array:

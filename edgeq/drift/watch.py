@@ -60,7 +60,6 @@ class StreamWatch:
     Args:
         watched: what it is compared with.
         options: of the windows.
-        activation_interval_s: least time between frames whose activations are looked at; 0: none.
         clock: seconds.
     """
 
@@ -69,7 +68,6 @@ class StreamWatch:
         watched: Watched,
         options: DriftOptions,
         *,
-        activation_interval_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         reference = DriftReference.from_npz(watched.reference)
@@ -80,11 +78,13 @@ class StreamWatch:
         ranges = {name: row for name, row in (watched.ranges or {}).items() if name in self._health}
         self._scales = ScaleWatch(ranges, options.window)
         self._clock = clock
-        self._interval_s = activation_interval_s
-        self._is_tapping = watched.int8 is not None and activation_interval_s > 0.0
+        self._interval_s = options.activation_interval_s
+        self._is_tapping = watched.int8 is not None and self._interval_s > 0.0
         self._watched, self._streams = watched, reference.streams
         self._tapped: Tapped | None = None
         self._next_tap = clock()
+        self._faults_taken: dict[tuple[str, str], int] = {}
+        self.frames = 0  # seen by this watch
         self.problem = ""  # why no activation is looked at, where one should be
 
     # ---- on the capture thread
@@ -93,6 +93,7 @@ class StreamWatch:
         """Take one answered frame in; the inputs are kept until the next one comes."""
         counts = self._counter.count(inputs, outputs)
         self._monitor.add(counts)
+        self.frames += 1
         now, complaints = self._clock(), {}
         for name, health in self._health.items():
             if name in inputs and inputs[name].size:
@@ -125,11 +126,8 @@ class StreamWatch:
         return self._tapped
 
     def close(self) -> None:
-        """Free the interpreter, on the thread that shows frames or after its end."""
-        self._is_tapping = False
-        if self._tapped is not None:
-            self._tapped.close()
-            self._tapped = None
+        """Look at no more activations; a run that is under way ends with its interpreter."""
+        self._is_tapping, self._tapped = False, None
 
     # ---- on the deploy thread
 
@@ -152,6 +150,13 @@ class StreamWatch:
             )
             for name, known in self._health.items()
         )
+
+    def take_faults(self) -> dict[tuple[str, str], int]:
+        """Return how many frames had each fault of each input since this was last asked."""
+        now = {(n, f): c for n, h in self._health.items() for f, c in h.faults.items()}
+        new = {key: count - self._faults_taken.get(key, 0) for key, count in now.items()}
+        self._faults_taken = now
+        return new
 
     # ---- over a restart
 
@@ -179,6 +184,7 @@ class StreamWatch:
         for name, known in self._health.items():
             known.frames = kept.frames.get(name, 0)
             known.faults.update(kept.faults.get(name, {}))
+        self.take_faults()  # these were told of before
         return kept
 
 

@@ -138,29 +138,41 @@ class Metrics:
             "samples_max_bytes", "What the sample store may take of the disk.", "model"
         )
         self.drift_psi = self._gauge(
-            "drift_psi", "Population stability index of live inputs against calibration.",
+            "drift_psi", "Population stability index of a stream against calibration.",
             "model", "tensor")  # fmt: skip
         self.drift_js = self._gauge(
-            "drift_js_distance", "Jensen-Shannon distance of live inputs against calibration.",
+            "drift_js_distance", "Jensen-Shannon distance of a stream against calibration.",
             "model", "tensor")  # fmt: skip
         self.drift_wasserstein = self._gauge(
             "drift_wasserstein_ratio", "Wasserstein distance over the calibration's deviation.",
             "model", "tensor")  # fmt: skip
         self.drift_ks = self._gauge(
-            "drift_ks_ratio", "Kolmogorov-Smirnov statistic of live inputs against calibration.",
+            "drift_ks_ratio", "Kolmogorov-Smirnov statistic of a stream against calibration.",
             "model", "tensor")  # fmt: skip
         self.drift_threshold = self._gauge(
             "drift_threshold", "Value above which the statistic counts as drift.",
             "model", "tensor", "statistic")  # fmt: skip
         self.drift_window = self._gauge(
-            "drift_window_samples", "Samples in the live window.", "model"
+            "drift_window_samples", "Effective number of frames in the live window.", "model"
         )
-        self.drift_active = self._gauge("drift_active", "1 while the inputs drift.", "model")
+        self.drift_frames = self._gauge(
+            "drift_stream_samples", "Effective number of frames in a stream's own window.",
+            "model", "tensor")  # fmt: skip
+        self.drift_active = self._gauge("drift_active", "1 while live frames drift.", "model")
         self.saturation = self._gauge(
-            "saturation_ratio", "Share of live values beyond the range of the calibration samples.",
+            "saturation_ratio", "Share of live values at an end of the INT8 range, or beyond it.",
+            "model", "tensor", "rail")  # fmt: skip
+        self.saturation_reference = self._gauge(
+            "saturation_reference_ratio", "The same share over the calibration samples.",
             "model", "tensor", "rail")  # fmt: skip
         self.scale_drift = self._gauge(
-            "scale_drift_ratio", "Width of the median live frame over that at calibration.",
+            "scale_drift_ratio", "Range that calibration would choose now over the one in use.",
+            "model", "tensor")  # fmt: skip
+        self.input_health = self._counter(
+            "input_health", "Live frames with a fault of their own, by fault.",
+            "model", "tensor", "fault")  # fmt: skip
+        self.identical_frames = self._gauge(
+            "input_identical_frames", "Frames in a row, up to now, that were as the one before.",
             "model", "tensor")  # fmt: skip
 
     # Finding a series by its labels costs as much as observing a value, 2 us; a request has four.
@@ -239,7 +251,10 @@ class Metrics:
             self.drift_ks,
             self.drift_threshold,
             self.drift_window,
+            self.drift_frames,
             self.saturation,
+            self.saturation_reference,
+            self.identical_frames,
             self.scale_drift,
         ):
             metric.remove_by_labels({"model": model})

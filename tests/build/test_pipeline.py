@@ -13,6 +13,7 @@ from edgeq.build.pipeline import build
 from edgeq.bundle import Bundle, Golden
 from edgeq.calibrate.collect import collect
 from edgeq.calibrate.table import CalibrationTable, histograms_from_npz
+from edgeq.drift.reference import DriftReference
 from edgeq.engines.cpu import CpuEngine
 from edgeq.errors import (
     BundleError,
@@ -23,7 +24,6 @@ from edgeq.errors import (
     StructureError,
 )
 from edgeq.files import sha256_bytes
-from edgeq.observe.drift import DriftReference
 from edgeq.samples.split import only, split_samples
 from edgeq.samples.store import Sample
 from edgeq.tflite.model import Model
@@ -266,7 +266,9 @@ def test_a_model_with_two_inputs_and_two_outputs_builds(tmp_path):
     source = from_list(drawn(24, a=(1, 8), b=(1, 8)))
     result = build(content, source, tmp_path / "b", BuildOptions())
     assert [output.name for output in result.verdict.outputs] == ["sum", "product"]
-    assert set(DriftReference.from_npz(result.bundle.read("drift.npz")).tensors) == {"a", "b"}
+    streams = DriftReference.from_npz(result.bundle.read("drift.npz")).streams
+    kinds = {stream.name: stream.kind for stream in streams}
+    assert kinds == {"a": "input", "b": "input", "sum": "output", "product": "output"}
 
 
 def test_a_model_without_any_int8_op_says_so(tmp_path):

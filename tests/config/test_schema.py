@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from edgeq.config import Config, Sidecar, load
 from edgeq.config.document import read_document
 from edgeq.config.fields import leaves
+from edgeq.drift.options import DriftOptions
 from edgeq.intake.admit import AdmitOptions
-from edgeq.observe.drift import DriftOptions
 from edgeq.samples.image import Preprocessing
 from edgeq.samples.store import StoreOptions
 from edgeq.swap import ProbationOptions, SwapOptions
@@ -77,7 +77,8 @@ def test_every_option_of_a_stage_comes_from_its_section():
                  "probation": {"window_s": 7.0, "max_error_ratio": 0.5,
                                "max_latency_ratio": 3.0}},
         "drift": {"policy": "off", "window": 3, "psi": 0.5, "interval_s": 1.0,
-                  "minimum_interval_s": 2.0},
+                  "minimum_interval_s": 2.0, "activation_interval_s": 3.0,
+                  "save_interval_s": 4.0},
         "security": {"max_model_bytes": 77},
     }  # fmt: skip
     config = Config.model_validate(values)
@@ -94,5 +95,13 @@ def test_every_option_of_a_stage_comes_from_its_section():
     assert config.swap.probation.options == ProbationOptions(
         window_s=7.0, max_error_ratio=0.5, max_latency_ratio=3.0
     )
-    assert config.drift.drift_options == DriftOptions("off", 3, 0.5, 1.0, 2.0)
+    assert config.drift.drift_options == DriftOptions(
+        policy="off",
+        window=3,
+        psi=0.5,
+        interval_s=1.0,
+        minimum_interval_s=2.0,
+        activation_interval_s=3.0,
+        save_interval_s=4.0,
+    )
     assert config.security.admit_options.max_model_bytes == 77

@@ -64,6 +64,13 @@ class House:
         for each in inputs:
             self.plane.submit(name, None, each, 5.0).result(timeout=10)
 
+    def see(self, inputs: list[dict[str, Any]], name: str = "digits") -> None:
+        """Have each input answered, and looked at as the capture thread would."""
+        deployment = self.deployer.deployments[name]
+        for each in inputs:
+            answer = deployment.slot.submit(each, timeout_s=5.0).result(timeout=10)
+            deployment.monitor.see(each, answer.outputs)
+
     def finish_build(self) -> BuildOutcome:
         """Wait for the child, and hand its outcome to the deployer."""
         outcome = self.ended.get(timeout=60)

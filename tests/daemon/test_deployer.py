@@ -249,19 +249,17 @@ def test_drift_recalibrates_on_frames_of_the_new_kind_and_then_ends(house, digit
     house.deployer.check_probation(deployment)
     watch = DriftWatch(house.context, house.deployer)
     dark = [{"image": image["image"] * 0.3 + n * 1e-3} for n, image in enumerate(images)]
-    for image in dark:
-        deployment.monitor.add(image)
+    house.see(dark)
     watch.check(deployment)
     assert deployment.drift.active
-    assert "lower" in deployment.drift.reason
+    assert "image" in deployment.drift.reason
     assert not house.builder.is_pending("digits")  # no frame of the new kind is stored yet
     for image in dark:
         deployment.store.add(image)
     time.sleep(0.002)
     watch.check(deployment)
     assert house.finish_build().outcome == "succeeded"
-    for image in dark:
-        deployment.monitor.add(image)
+    house.see(dark)
     time.sleep(0.002)
     watch.check(deployment)
     assert not deployment.drift.active
@@ -278,7 +276,7 @@ def test_a_pinned_model_is_not_recalibrated_by_drift(house, digits, images):
     watch = DriftWatch(house.context, house.deployer)
     for n, image in enumerate(images):
         dark = {"image": image["image"] * 0.3 + n * 1e-3}
-        deployment.monitor.add(dark)
+        house.see([dark])
         deployment.store.add(dark)
     for _ in range(3):
         time.sleep(0.002)

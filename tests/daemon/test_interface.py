@@ -11,7 +11,7 @@ import pytest
 from edgeq.daemon.capture import Capture
 from edgeq.daemon.drift import DriftWatch
 from edgeq.daemon.interface import SET_ASIDE_KEPT, fits, keep_samples_that_fit
-from edgeq.swap import LiveInfo
+from edgeq.swap import Inference, LiveInfo
 from edgeq.tflite.runtime import TensorSpec
 from tests import tiny
 from tests.daemon.conftest import House, fill, install
@@ -71,8 +71,7 @@ def test_an_int8_engine_gives_way_to_a_float_model_of_another_interface(
     house.drop(digits / "digits.tflite")
     deployment = install(house, built)
     fill(house, images)
-    for image in images:
-        deployment.monitor.add(image)
+    house.see(images)
     DriftWatch(house.context, house.deployer).check(deployment)
     assert 'edgeq_drift_psi{model="digits"' in house.context.metrics.page().decode()
     house.sidecar(REPLACE)
@@ -148,7 +147,8 @@ def test_a_disk_that_refuses_the_move_does_not_undo_the_swap(
 def test_a_late_capture_of_the_old_inputs_is_left_out(house, digits, images):
     deployment = house.drop(digits / "digits.tflite")
     capture = Capture(lambda _: None)
-    capture.offer(deployment, {"image": np.ones((1, 8, 8, 3), "f4")}, 1.0)
+    answer = Inference({"scores": np.zeros((1, 10), "f4")}, "1", "float")
+    capture.offer(deployment, {"image": np.ones((1, 8, 8, 3), "f4")}, answer, 1.0)
     capture.stop()
     capture.run()
     assert len(deployment.store) == 0

@@ -44,7 +44,11 @@ DECLARED = {  # name -> type and labels, as dashboards and alerts rely on them
     "edgeq_drift_window_samples": ("gauge", "model"),
     "edgeq_drift_active": ("gauge", "model"),
     "edgeq_saturation_ratio": ("gauge", "model tensor rail"),
+    "edgeq_saturation_reference_ratio": ("gauge", "model tensor rail"),
     "edgeq_scale_drift_ratio": ("gauge", "model tensor"),
+    "edgeq_drift_stream_samples": ("gauge", "model tensor"),
+    "edgeq_input_health_total": ("counter", "model tensor fault"),
+    "edgeq_input_identical_frames": ("gauge", "model tensor"),
     "edgeq_recalibrations_total": ("counter", "model outcome"),
     "edgeq_build_info": ("gauge", "version runtime"),
     "edgeq_samples_max_bytes": ("gauge", "model"),
@@ -86,11 +90,14 @@ def used(metrics: Metrics) -> Metrics:
     metrics.shadow_disagreement.labels("face").set(0.01)
     metrics.verify_sqnr.labels("face").set(31.5)
     for gauge in (metrics.drift_psi, metrics.drift_js, metrics.drift_wasserstein,
-                  metrics.drift_ks, metrics.scale_drift):  # fmt: skip
+                  metrics.drift_ks, metrics.scale_drift, metrics.drift_frames,
+                  metrics.identical_frames):  # fmt: skip
         gauge.labels("face", "image").set(0.1)
     metrics.drift_threshold.labels("face", "image", "psi").set(0.1)
     metrics.drift_window.labels("face").set(200)
     metrics.saturation.labels("face", "image", "low").set(0.0)
+    metrics.saturation_reference.labels("face", "image", "low").set(0.0)
+    metrics.input_health.labels("face", "image", "stuck").inc()
     metrics.samples_max_bytes.labels("face").set(8192.0)
     metrics.watch_board(lambda: (BOARD, {"temperature": True}))
     return metrics
