@@ -8,11 +8,12 @@ order of reading; the first line of each says what goes in and what comes out.
     cli/          the commands; the only place that prints and exits
                       arguments output inputs client box building tables measuring reporting remote
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
-                      loop frontends deployer models deployment drops interface publisher loading
-                      probation jobs builder plane uploads capture drift series admin status
+                      loop frontends deployer models deployment drops signatures interface publisher
+                      loading probation jobs builder plane uploads capture watching drift series
+                      admin status
     build/        float model + samples -> bundle: calibrate, choose, refine, prove, write
-                      pipeline options work forms layers fidelity refining gate parts mixes difference
-                      comparison mixed deploying baseline bundling
+                      pipeline options work forms layers fidelity refining gate parts mixes
+                      difference comparison mixed deploying baseline bundling
     config/       YAML and environment -> Config, and from it each stage's own Options
                       schema server fields document load validation sidecar changes
                       web_config cautions
@@ -28,10 +29,10 @@ order of reading; the first line of each says what goes in and what comes out.
                       request_message response_message models repository regions messages schema
                       status
     intake/       drop folder -> admitted model, or quarantine
-                      watch names admit content child probe sandbox quarantine
+                      watch names admit signature content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
-                      metrics durations board board_watch metrics_server web_access passwords
-                      stages drift divergence
+                      metrics drift_metrics durations board board_watch metrics_server web_access
+                      passwords stages drift divergence
     observe/report/   a bundle's parts -> its report, one page for people
                       page parts record verdict timing mapping layers tensors markup
     observe/charts/   numbers -> pictures: SVG made here
@@ -49,7 +50,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       weights words spread
     verify.py     float model, Engine, held-out samples -> Verdict
     registry/     versions, events, live pointer, rollback: SQLite
-                      registry database
+                      registry records database
     engines/      INT8 model -> Engine
                       base table cpu latency
     engines/cuda/  an INT8 .tflite -> kernels for one GPU -> the Engine that replays them

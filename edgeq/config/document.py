@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from edgeq.errors import ConfigError
+from edgeq.files import sha256_bytes
 
 MAX_FILE_BYTES = 256 << 10
 MAX_DEPTH = 16
@@ -48,6 +49,7 @@ class Document:
     path: Path
     values: dict[str, Any]
     lines: Mapping[Location, int]
+    sha256: str = ""  # of the file, as it was read
 
     def line(self, location: Location) -> int:
         """Return the line of a key, or of the nearest key around it; 1 is the first."""
@@ -94,7 +96,7 @@ def read_document(path: Path) -> Document:
         values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}:1: the file holds {values!r}; expected keys with values")
-    return Document(path, values, reader.lines)
+    return Document(path, values, reader.lines, sha256_bytes(content))
 
 
 def parse_scalar(text: str) -> Any:

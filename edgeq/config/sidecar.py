@@ -94,4 +94,10 @@ def read_sidecar(path: Path) -> Sidecar:
     Raises:
         ConfigError: names file, line, key and what was expected.
     """
-    return validate(Sidecar, read_document(path))
+    return read_sidecar_file(path)[0]
+
+
+def read_sidecar_file(path: Path) -> tuple[Sidecar, str]:
+    """Read a sidecar; returns the SHA-256 of what was read with it. Errors as `read_sidecar`."""
+    document = read_document(path)
+    return validate(Sidecar, document), document.sha256

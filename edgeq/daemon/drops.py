@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from edgeq.config import Sidecar, read_sidecar
+from edgeq.config import Sidecar, read_sidecar_file
 from edgeq.daemon.deployment import Context
 from edgeq.daemon.interface import described
+from edgeq.daemon.signatures import check_signature
 from edgeq.errors import DropError, EdgeqError
 from edgeq.intake.admit import Admitted, Unchanged, admit
 from edgeq.intake.watch import Candidate
@@ -39,17 +40,21 @@ def receive(context: Context, candidate: Candidate, *, is_asked_for: bool = Fals
     """
     tried = ("quarantined",) if is_asked_for else ("quarantined", "accepted")
     try:
-        sidecar = _read_sidecar(candidate)
+        sidecar, sidecar_sha256 = _read_sidecar(candidate)
         outcome = admit(
             candidate,
             context.paths.staging,
             context.config.security.admit_options,
             lambda name, sha256: context.registry.drop_outcome(name, sha256) in tried,
             expected_sha256=sidecar.sha256,
+            check_signature=lambda copy, sha256: check_signature(
+                context, candidate, copy, sha256, sidecar_sha256
+            ),
         )
     except DropError as error:
         return refuse(context, candidate, error)
     if isinstance(outcome, Unchanged):
+        _note_signed(context, outcome)
         context.metrics.drops.labels("unchanged").inc()
         return Received(sidecar=sidecar, unchanged=outcome.sha256)
     return Received(outcome, sidecar)
@@ -75,8 +80,11 @@ def accept(
         refused = refuse(context, candidate, error)
         drop.path.unlink(missing_ok=True)
         return refused
+    _note_signed(context, drop)
     context.metrics.drops.labels("accepted").inc()
     message = f"drop {drop.sha256[:12]} was accepted"
+    if drop.signed is not None:
+        message += f", signed as version {drop.signed.version} by key {drop.signed.key}"
     context.registry.record(candidate.name, "accepted", message)
     logger.info("drop accepted", extra={"model": candidate.name, "seconds": drop.probe.load_s})
     return received
@@ -107,11 +115,17 @@ def refuse(context: Context, candidate: Candidate, error: DropError) -> Received
     return Received(refusal=error)
 
 
-def _read_sidecar(candidate: Candidate) -> Sidecar:
+def _note_signed(context: Context, drop: Admitted | Unchanged) -> None:
+    if drop.signed is not None:
+        context.registry.note_signed(drop.name, drop.signed.version, drop.sha256)
+
+
+def _read_sidecar(candidate: Candidate) -> tuple[Sidecar, str]:
+    """Return the sidecar and its SHA-256, "" where there is none."""
     if candidate.sidecar is None:
-        return Sidecar()
+        return Sidecar(), ""
     try:
-        return read_sidecar(candidate.sidecar)
+        return read_sidecar_file(candidate.sidecar)
     except EdgeqError as error:
         raise DropError(error.message, stage="sidecar", hint=error.hint) from error
 

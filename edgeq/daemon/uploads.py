@@ -25,7 +25,7 @@ from edgeq.errors import (
     TooLargeError,
     UnavailableError,
 )
-from edgeq.intake.names import MODEL_SUFFIX, SIDECAR_SUFFIX, is_model_name
+from edgeq.intake.names import MODEL_SUFFIX, SIDECAR_SUFFIX, SIGNATURE_SUFFIX, is_model_name
 from edgeq.intake.watch import Candidate, Fingerprint, Stamp
 
 logger = logging.getLogger(__name__)
@@ -58,36 +58,40 @@ class Uploads:
         if not contents:
             self._on_deploy_thread(lambda: self._deployer.load(name))
             return
-        content = _model_of(contents)
+        content, signature = _model_of(contents)
         limit = self._context.config.security.max_model_bytes
         if len(content) > limit:
             raise TooLargeError(f"the model has {len(content)} bytes; at most {limit} are taken")
         self._refuse_pinned(name)
-        with self._turn, self._staged(name, content) as candidate:
+        with self._turn, self._staged(name, content, signature) as candidate:
             received = receive(self._context, candidate, is_asked_for=True)
             try:
-                self._on_deploy_thread(lambda: self._serve(candidate, received, content))
+                self._on_deploy_thread(lambda: self._serve(candidate, received, content, signature))
             finally:
                 if received.drop is not None:
                     received.drop.path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _staged(self, name: str, content: bytes) -> Iterator[Candidate]:
+    def _staged(self, name: str, content: bytes, signature: bytes | None) -> Iterator[Candidate]:
         """Yield the model as the scanner would report it, with the sidecar of the drop folder."""
         path = self._context.paths.staging / f"{name}-{os.urandom(6).hex()}-sent{MODEL_SUFFIX}"
+        signed = path.with_name(path.name + SIGNATURE_SUFFIX) if signature is not None else None
         sidecar = self._context.config.models_dir / f"{name}{SIDECAR_SUFFIX}"
         try:
             files.make_directory(path.parent)
             files.write_atomic(path, content)
+            if signed is not None and signature is not None:
+                files.write_atomic(signed, signature)
             fingerprint = Fingerprint(path, Stamp.of(path.stat()))
         except OSError as error:
             raise UnavailableError(
                 f"the model cannot be written: {error}", hint="See that the state folder has room."
             ) from error
         try:
-            yield Candidate(name, path, sidecar if sidecar.is_file() else None, None, fingerprint)
+            yield Candidate(name, path, sidecar if sidecar.is_file() else None, signed, fingerprint)
         finally:
-            path.unlink(missing_ok=True)
+            for written in filter(None, (path, signed)):
+                written.unlink(missing_ok=True)
 
     def _refuse_pinned(self, name: str) -> None:
         if self._context.registry.is_pinned(name):
@@ -97,7 +101,9 @@ class Uploads:
 
     # ---- on the deploy thread
 
-    def _serve(self, candidate: Candidate, received: Received, content: bytes) -> None:
+    def _serve(
+        self, candidate: Candidate, received: Received, content: bytes, signature: bytes | None
+    ) -> None:
         self._refuse_pinned(candidate.name)
         if received.unchanged:
             raise InvalidRequestError(self._said_before(candidate.name, received.unchanged))
@@ -112,16 +118,20 @@ class Uploads:
             self._deployer.load(candidate.name)
         elif error := self._deployer.serve_now(deployment, received.drop):
             raise InvalidRequestError(error.message, hint=error.hint)
-        self._show(candidate.name, content)
+        self._show(candidate.name, content, signature)
 
     def _said_before(self, name: str, sha256: str) -> str:
         entries = self._context.quarantine.entries()
         said = [e.error for e in entries if e.name == name and e.sha256 == sha256]
         return said[0] if said else f"the same bytes were refused before for {name!r}"
 
-    def _show(self, name: str, content: bytes) -> None:
+    def _show(self, name: str, content: bytes, signature: bytes | None) -> None:
         path = self._context.config.models_dir / f"{name}{MODEL_SUFFIX}"
         try:
+            if signature is not None:
+                files.write_atomic(
+                    path.with_name(path.name + SIGNATURE_SUFFIX), signature, mode=0o644
+                )
             if not path.is_file() or files.sha256_file(path) != files.sha256_bytes(content):
                 files.write_atomic(path, content, mode=0o644)
         except OSError as error:  # it serves all the same: a drop folder may be read-only
@@ -164,11 +174,16 @@ def _check_config(name: str, config: str | None) -> None:
             )
 
 
-def _model_of(contents: Mapping[str, bytes]) -> bytes:
-    names = [name.removeprefix("file:") for name in contents]
-    if len(names) != 1 or PurePosixPath(names[0]).suffix != MODEL_SUFFIX:
+def _model_of(contents: Mapping[str, bytes]) -> tuple[bytes, bytes | None]:
+    """Return the model, and its signature where there is one."""
+    parts = {PurePosixPath(name.removeprefix("file:")).suffix: name for name in contents}
+    others = parts.keys() - {MODEL_SUFFIX, SIGNATURE_SUFFIX}
+    if MODEL_SUFFIX not in parts or others or len(parts) != len(contents):
+        names = sorted(name.removeprefix("file:") for name in contents)
         raise InvalidRequestError(
-            f"the load has the files {sorted(names)!r:.200}; one {MODEL_SUFFIX} is expected",
+            f"the load has the files {names!r:.200}; one {MODEL_SUFFIX} is expected, "
+            f"and its {SIGNATURE_SUFFIX} where drops must be signed",
             hint="Send it as 'file:1/model.tflite'.",
         )
-    return next(iter(contents.values()))
+    signature = parts.get(SIGNATURE_SUFFIX)
+    return contents[parts[MODEL_SUFFIX]], contents[signature] if signature else None

@@ -19,7 +19,10 @@ from edgeq.errors import DropError
 from edgeq.intake.child import Probe, ProbeLimits, run_probe
 from edgeq.intake.content import HEAD_BYTES, recognize
 from edgeq.intake.names import MODEL_SUFFIX
+from edgeq.intake.signature import Signed
 from edgeq.intake.watch import Candidate, Stamp
+
+CheckSignature = Callable[[Path, str], "Signed | None"]
 
 __all__ = ["AdmitOptions", "Admitted", "Probe", "Unchanged", "admit"]
 
@@ -48,6 +51,7 @@ class Admitted:
     sha256: str
     bytes: int
     probe: Probe
+    signed: Signed | None = None  # None where nobody asked for a signature
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Unchanged:
 
     name: str
     sha256: str
+    signed: Signed | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def admit(
     already_tried: Callable[[str, str], bool],
     *,
     expected_sha256: str | None = None,
+    check_signature: CheckSignature = lambda path, sha256: None,
 ) -> Admitted | Unchanged:
     """Copy a drop into `staging` and prove that it is a model this box can run.
 
@@ -82,25 +88,29 @@ def admit(
         options: the limits.
         already_tried: (name, sha256) -> True where the bytes need no second look.
         expected_sha256: the digest that the sidecar gives, hex.
+        check_signature: holds the copy, and its digest, against its signature; may raise DropError.
 
     Raises:
-        DropError: stages 'name', 'settle', 'copy', 'size', 'digest', 'magic', 'structure',
-            'load', 'run', 'probe'. Its `sha256` is set where the bytes themselves are at fault.
-            'settle' refuses the moment only: the next scan finds the file changed and reports it.
+        DropError: stages 'name', 'settle', 'copy', 'size', 'digest', 'signature', 'magic',
+            'structure', 'load', 'run', 'probe'. Its `sha256` is set where the bytes themselves are
+            at fault. 'settle' refuses the moment only: the next scan finds the file changed and
+            reports it.
     """
     if candidate.refusal:
         raise DropError(candidate.refusal, stage="name", hint=candidate.hint)
     with _staged(candidate, staging, options.max_model_bytes) as copy:
         _check_digest(copy, expected_sha256)
+        # Before the bytes are found to be known: the sidecar beside them may be another one.
+        signed = check_signature(copy.path, copy.sha256)
         if already_tried(candidate.name, copy.sha256):
             copy.path.unlink()
-            return Unchanged(candidate.name, copy.sha256)
+            return Unchanged(candidate.name, copy.sha256, signed)
         try:
             _check_magic(copy)
             probe = run_probe(copy.path, options.limits)
         except DropError as error:
             raise _with_digest(error, copy.sha256) from error
-        return Admitted(candidate.name, copy.path, copy.sha256, copy.size, probe)
+        return Admitted(candidate.name, copy.path, copy.sha256, copy.size, probe, signed)
 
 
 def _with_digest(error: DropError, sha256: str) -> DropError:

@@ -1,5 +1,6 @@
 """What was built and what is live -> one SQLite file that outlives crashes."""
 
-from edgeq.registry.registry import Event, Registry, Version
+from edgeq.registry.records import Event, SignedRelease, Version
+from edgeq.registry.registry import Registry
 
-__all__ = ["Event", "Registry", "Version"]
+__all__ = ["Event", "Registry", "SignedRelease", "Version"]

@@ -67,6 +67,15 @@ ADDED = (
         version INTEGER NOT NULL,
         note TEXT NOT NULL
     )""",
+    """CREATE TABLE IF NOT EXISTS drifts (
+        name TEXT PRIMARY KEY,
+        note TEXT NOT NULL
+    )""",
+    """CREATE TABLE IF NOT EXISTS signed (
+        name TEXT PRIMARY KEY,
+        version INTEGER NOT NULL,
+        sha256 TEXT NOT NULL
+    )""",
 )
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgeq.errors import RegistryError
 from edgeq.registry.database import STATES, Database, move_aside
+from edgeq.registry.records import Event, SignedRelease, Version
 
 MAX_EVENTS = 10_000
 COMMITTABLE = ("installed", "verified", "retired", "committed")
@@ -22,33 +22,6 @@ SETTABLE = tuple(state for state in STATES if state != "committed")
 WERE_LIVE = "served > 0 AND state IN ('retired', 'rolled_back')"
 
 COLUMNS = "name, version, model_sha256, engine, method, directory, state, reason, created"
-
-
-@dataclass(frozen=True)
-class Version:
-    """One version of one model; `directory` is relative to the folder of bundles."""
-
-    name: str
-    version: int
-    model_sha256: str
-    engine: str
-    method: str
-    directory: str
-    state: str
-    reason: str
-    created: float  # seconds since the epoch
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened; `name` is "" where it concerns the whole daemon."""
-
-    time: float  # seconds since the epoch
-    name: str
-    version: int | None
-    kind: str
-    message: str
-    fields: dict[str, Any] = field(default_factory=dict)
 
 
 class Registry:
@@ -227,6 +200,21 @@ class Registry:
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM probations WHERE name = ?", (name,))
 
+    # Drift: when a model was recalibrated, so that a restart does not start the count anew.
+
+    def note_drift(self, name: str, **note: Any) -> None:
+        """Remember what a model's drift led to, in place of what was remembered."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO drifts VALUES (?, ?)", (name, json.dumps(note))
+            )
+
+    def drift_note(self, name: str) -> dict[str, Any] | None:
+        """Return what was remembered of a model's drift, None where there was none."""
+        with self._database.snapshot() as connection:
+            row = connection.execute("SELECT note FROM drifts WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
+
     # Events and drops.
 
     def record(
@@ -275,6 +263,21 @@ class Registry:
         """Let the same bytes be tried again."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM drops WHERE name = ? AND sha256 = ?", (name, sha256))
+
+    def newest_signed(self, name: str) -> SignedRelease | None:
+        """Return the newest release of a model that was accepted for its signature, or None."""
+        with self._database.snapshot() as connection:
+            row = connection.execute(
+                "SELECT version, sha256 FROM signed WHERE name = ?", (name,)
+            ).fetchone()
+        return SignedRelease(*row) if row else None
+
+    def note_signed(self, name: str, version: int, sha256: str) -> None:
+        """Remember that a release was accepted; none that is older will be."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO signed VALUES (?, ?, ?)", (name, version, sha256)
+            )
 
     def _set_pinned(self, name: str, is_pinned: bool) -> None:
         with self._database.transaction() as connection:

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ["tools/check", "tools/test", "tools/fetch_prometheus", "tools/gpu_check", ".ci/run"]
+SCRIPTS = [
+    "tools/check",
+    "tools/test",
+    "tools/fetch_debian",
+    "tools/fetch_prometheus",
+    "tools/gpu_check",
+    ".ci/run",
+]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
