@@ -74,7 +74,7 @@ def test_an_alert_says_how_bad_what_and_what_to_do(alert: dict[str, Any]) -> Non
     assert re.fullmatch(r"\d+[mh]", alert["for"])
     texts = alert["annotations"]
     assert set(texts) == {"summary", "description", "runbook"}
-    assert len(texts["summary"]) < 140
+    assert len(texts["summary"]) < 160
     assert "`" in texts["runbook"] or "As Edgeq" in texts["runbook"], "no command to type"
 
 

@@ -95,17 +95,22 @@ def graph(
     stacked: bool = False,
     bars: bool = False,
     top: float | None = None,
+    is_ranked: bool = False,
     colours: dict[str, str] | None = None,
     overrides: tuple[Json, ...] = (),
 ) -> Panel:
-    """Lines over time, or bars; `limit` draws a dashed red line, `top` ends the axis."""
+    """Lines over time, or bars; `limit` draws a dashed red line, `top` ends the axis.
+
+    `is_ranked` is for many lines: the legend beside them, the highest first.
+    """
     custom: Json = {
         "drawStyle": "bars" if bars else "line",
         "lineWidth": 1 if bars else 2,
-        "fillOpacity": 70 if bars else 10,
+        "fillOpacity": 70 if bars else 0 if is_ranked else 10,
         "showPoints": "never",
         "spanNulls": False,
         "axisSoftMin": 0,
+        "axisSoftMax": 0.01 if unit in ("percentunit", "s") else 1,
         "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
         "thresholdsStyle": {"mode": "off" if limit is None else "dashed"},
     }
@@ -115,7 +120,7 @@ def graph(
     if top is not None:
         defaults["max"] = top
     options = {
-        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
+        "legend": _ranked_legend() if is_ranked else _legend(),
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
     coloured = tuple(
@@ -124,6 +129,15 @@ def graph(
     )
     return Panel("timeseries", title, text, queries, width, 8, unit, options, custom, defaults,
                  (*coloured, *overrides))  # fmt: skip
+
+
+def _legend() -> Json:
+    return {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []}
+
+
+def _ranked_legend() -> Json:
+    shown = {"displayMode": "table", "placement": "right", "showLegend": True}
+    return {**shown, "calcs": ["lastNotNull"], "sortBy": "Last *", "sortDesc": True}
 
 
 def stat(
@@ -157,6 +171,7 @@ def bar_gauge(
         "orientation": "horizontal",
         "showUnfilled": True,
         "valueMode": "color",
+        "namePlacement": "auto",
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
     }
     return Panel("bargauge", title, text, (query,), width, 8, unit, options, defaults=defaults)

@@ -29,6 +29,7 @@ OUTCOMES = {"succeeded|committed|accepted": GREEN, "rejected|quarantined": AMBER
 STATES = mapped({"serving": ("serving", GREEN), "building": ("building", BLUE),
                  "probation": ("probation", AMBER), "waiting": ("waiting", GREY),
                  "failed": ("failed", RED)})  # fmt: skip
+STATISTICS = ("psi", "js_distance", "wasserstein_ratio", "ks_ratio")
 DRIFT = mapped({"0": ("no", GREEN), "1": ("drift", RED)})
 
 
@@ -50,10 +51,23 @@ def failed_ratio(labels: str) -> str:
     return f"({failed} or 0 * {total}) / ({total} > 0)"
 
 
-def to_threshold(statistic: str = "psi") -> str:
-    """Return how far each tensor is, in its own threshold."""
-    threshold = f'edgeq_drift_threshold{{{MODEL}, statistic="{statistic}"}}'
-    return f"edgeq_drift_{statistic}{{{MODEL}}} / ignoring (statistic) ({threshold} > 0)"
+def to_threshold() -> str:
+    """Return how far each tensor is, in the threshold of the statistic that it is judged by."""
+    ratio = (
+        "edgeq_drift_{0}{{{1}}}"
+        ' / ignoring (statistic) (edgeq_drift_threshold{{{1}, statistic="{0}"}} > 0)'
+    )
+    return " or ".join(ratio.format(statistic, MODEL) for statistic in STATISTICS)
+
+
+def clipped() -> str:
+    """Return the share of values at the ends of the range, above that at calibration."""
+    by = "sum by (job, instance, model, tensor)"
+    live, then = (
+        f"edgeq_saturation_ratio{{{MODEL}}}",
+        f"edgeq_saturation_reference_ratio{{{MODEL}}}",
+    )
+    return f"{by} ({live}) - {by} ({then})"
 
 
 def overview() -> list[Panel]:
@@ -137,54 +151,60 @@ def latency() -> list[Panel]:
 
 def drift() -> list[Panel]:
     """What changed, in which tensor, and is it chance?"""
-    by = Query(f"edgeq_drift_psi{{{MODEL}}}", is_instant=True)
     queries = (
-        Query(to_threshold(), is_instant=True), by,
-        Query(f'edgeq_drift_threshold{{{MODEL}, statistic="psi"}}', is_instant=True),
-        *(Query(f"edgeq_drift_{name}{{{MODEL}}}", is_instant=True)
-          for name in ("js_distance", "wasserstein_ratio", "ks_ratio")),
-        Query(f"sum by (job, instance, model, tensor) (edgeq_saturation_ratio{{{MODEL}}})",
-              is_instant=True),
+        Query(to_threshold(), is_instant=True),
+        *(Query(f"edgeq_drift_{name}{{{MODEL}}}", is_instant=True) for name in STATISTICS),
+        Query(clipped(), is_instant=True),
         Query(f"edgeq_scale_drift_ratio{{{MODEL}}}", is_instant=True),
-    )  # fmt: skip
+        Query(f"edgeq_drift_stream_samples{{{MODEL}}}", is_instant=True),
+    )
     columns = (
         Column("instance", "box"), Column("model", "model"), Column("tensor", "tensor"),
         Column("Value #A", "of its threshold", "percentunit", decimals=0,
                thresholds=steps((None, GREEN), (0.7, AMBER), (1, RED))),
-        Column("Value #B", "PSI", decimals=3), Column("Value #C", "threshold", decimals=3),
-        Column("Value #D", "JS distance", decimals=3),
-        Column("Value #E", "Wasserstein", decimals=3), Column("Value #F", "KS", decimals=3),
-        Column("Value #G", "clipped", "percentunit", decimals=2,
+        Column("Value #B", "PSI", decimals=3), Column("Value #C", "JS distance", decimals=3),
+        Column("Value #D", "Wasserstein", decimals=3), Column("Value #E", "KS", decimals=3),
+        Column("Value #F", "clipped", "percentunit", decimals=2,
                thresholds=steps((None, GREEN), (0.01, AMBER), (0.05, RED))),
-        Column("Value #H", "scale", decimals=2),
+        Column("Value #G", "scale", decimals=2), Column("Value #H", "frames", decimals=0),
     )  # fmt: skip
     return [
         graph("Drift against threshold",
-              "PSI of each tensor in its own threshold, which knows the size of the window: above "
-              "100 % it counts as drift. Shaded: drift active.",
-              Query(to_threshold(), "{{model}} {{tensor}}"), unit="percentunit", width=16, limit=1),
+              "Each tensor's statistic in its own threshold, which knows the size of the window: "
+              "above 100 % it counts as drift. Shaded: drift active.",
+              Query(to_threshold(), "{{model}} {{tensor}}"), unit="percentunit", width=16, limit=1,
+              is_ranked=True),
+        graph("Faulty frames", "Per second: constant, stuck, too dark or bright, not a number.",
+              Query(f"sum by (model, tensor, fault) (rate(edgeq_input_health_total{{{MODEL}}}"
+                    f"{RATE})) > 0", "{{model}} {{tensor}} {{fault}}"), stacked=True),
+        table("Tensors now", "Live against calibration; worst first. Clipped: at the ends of the "
+              "INT8 range, above calibration. Scale: what calibration would choose now, over what "
+              "is in use.", queries, columns, sort="of its threshold", descending=True, height=10),
         graph("Frames in the window", "Effective; few frames raise the thresholds.",
-              Query(f"edgeq_drift_window_samples{{{MODEL}}}", "{{instance}} {{model}}")),
-        table("Tensors now", "Live against calibration; worst first.", queries, columns,
-              sort="of its threshold", descending=True),
+              Query(f"edgeq_drift_window_samples{{{MODEL}}}", "{{instance}} {{model}}"), width=12),
+        graph("Identical frames", "In a row, up to now: a stuck camera has ever more.",
+              Query(f"edgeq_input_identical_frames{{{MODEL}}}", "{{model}} {{tensor}}"),
+              width=12),
     ]  # fmt: skip
 
 
 def saturation() -> list[Panel]:
     """Do the INT8 ranges still fit?"""
     return [
-        graph("Clipped values", "Share of live values beyond the calibrated range, by rail.",
-              Query(f"edgeq_saturation_ratio{{{MODEL}}}", "{{model}} {{tensor}} {{rail}}"),
-              unit="percentunit", width=12, limit=0.05),
+        graph("Clipped beyond calibration",
+              "Values at the ends of the INT8 range, above the share that calibration had there.",
+              Query(clipped(), "{{model}} {{tensor}}"), unit="percentunit", width=12, limit=0.05,
+              is_ranked=True),
         graph("Scale drift",
               "What calibration would choose today over what is in use: 1 is no change.",
-              Query(f"edgeq_scale_drift_ratio{{{MODEL}}}", "{{model}} {{tensor}}"), width=12),
+              Query(f"edgeq_scale_drift_ratio{{{MODEL}}}", "{{model}} {{tensor}}"), width=12,
+              is_ranked=True),
     ]  # fmt: skip
 
 
 def builds() -> list[Panel]:
     """Are there samples, do builds come through, do swaps stay?"""
-    outcome = "sum by ({labels}) (increase({metric}{{{selector}}}[$__rate_interval]))"
+    outcome = "round(sum by ({labels}) (increase({metric}{{{selector}}}[$__rate_interval])))"
     stage = "edgeq_build_duration_seconds"
 
     def ended(metric: str, labels: str, selector: str = MODEL) -> str:
