@@ -94,7 +94,7 @@ def test_a_running_build_shows_why_and_how_far_it_is():
     build = {"cause": "drift", "model_sha256": "ab"}
     progress = {"stage": "calibrate", "done": 3, "total": 48}
     status = a_status(face=a_model(state="building", build=build, progress=progress))
-    assert "calibrate 3 of 48, for the inputs drift" in text_of(status)
+    assert "Building, because the inputs drift: calibrate 3 of 48" in text_of(status)
     assert {"max": "48", "value": "3"}.items() <= tags_of(status, "progress")[0].items()
     assert "1 building" in text_of(status)
 
@@ -145,7 +145,7 @@ def test_rails_and_ranges_are_told_where_they_have_changed():
     stream = a_stream(high_ratio=0.031, scale_ratio=0.52)
     text = text_of(a_status(face=a_model(drift=a_drift(stream))))
     assert "3.10 % at the high rail, 0.100 % at calibration" in text
-    assert "range would be \N{MULTIPLICATION SIGN} 0.52" in text
+    assert "calibration would choose 0.52 of its range now" in text
     assert "low rail" not in text
 
 
@@ -157,19 +157,34 @@ def test_of_many_streams_those_far_from_their_thresholds_are_folded_away():
 
 
 @pytest.mark.parametrize(
-    ("health", "told"),
+    ("faults", "identical_s", "told", "look"),
     [
-        ({"too_dark": 0.25, "constant": 0.0}, "too dark 25.0 %"),
-        ({"too_dark": 0.0, "constant": 0.0}, "well (checked for too dark, constant)"),
-        ([{"tensor": "image", "frames": 10, "identical_s": 4.2, "faults": {"too_dark": 2}}],
-         "Input image: too dark 2; the same frame for 4.20 s"),
-        ([{"tensor": "image", "frames": 10, "identical_s": 0.0, "faults": {"too_dark": 0}}],
-         "Input image: well (10 frames)"),
-        ({}, "None in the last"),
+        ({"too_dark": 20}, 0.0, "Input image: of 1,000 frames too dark 20", "health"),
+        ({"too_dark": 2, "stuck": 1}, 0.0, "frames too dark 2, stuck 1", "dim"),
+        ({"stuck": 2}, 4.2, "stuck 2, the same frame for 4.20 s", "health"),
+        ({"too_dark": 0}, 0.0, "of 1,000 frames none was amiss", "dim"),
     ],
-)  # fmt: skip
-def test_the_inputs_health_is_told(health, told):
-    assert told in text_of(a_status(face=a_model(drift=a_drift(health=health))))
+)
+def test_the_inputs_health_is_told_and_stands_out_where_it_matters(faults, identical_s, told, look):
+    health = {"tensor": "image", "frames": 1000, "faults": faults, "identical_s": identical_s}
+    html = html_of(a_status(face=a_model(drift=a_drift(health=[health]))))
+    assert told in re.sub(r"\s+", " ", Page(html).text)
+    assert f'<p class="{look}"><strong>Input image' in html
+
+
+def test_frames_that_are_not_calibrated_on_and_a_recalibration_are_told():
+    drift = a_drift(active=True, unfit="a stuck camera", recalibration="waits for 12 samples")
+    text = text_of(a_status(face=a_model(drift=drift)))
+    assert "Not to be calibrated on: a stuck camera" in text
+    assert "Recalibration: waits for 12 samples" in text
+
+
+def test_a_rail_that_fills_up_is_measured_from_what_it_held_at_calibration():
+    rails = {"low_reference": 0.48, "low_ratio": 0.49, "low_threshold": 0.5}
+    status = a_status(face=a_model(drift=a_drift(a_stream(psi=0.001, **rails))))
+    bars = [a["width"] for a in tags_of(status, "rect") if a["class"] == "value"]
+    assert bars == ["25.0%"]
+    assert "low rail 49.0 %" in text_of(status)
 
 
 def test_what_is_wrong_stands_first_with_a_command_that_helps():
@@ -211,7 +226,8 @@ def test_without_models_the_page_says_what_to_do():
 def test_nothing_from_outside_becomes_markup():
     live = {"version": HOSTILE, "engine": HOSTILE, "since": 0.0, "method": HOSTILE,
             "fault": HOSTILE, "batching": HOSTILE}  # fmt: skip
-    drift = a_drift(a_stream(HOSTILE), active=True, reason=HOSTILE, health={HOSTILE: 0.5})
+    health = {"tensor": HOSTILE, "frames": 1, "faults": {HOSTILE: 1}, "identical_s": 0.0}
+    drift = a_drift(a_stream(HOSTILE), active=True, reason=HOSTILE, health=[health])
     swaps = [{"time": NOW - 60, "version": HOSTILE, "engine": HOSTILE}]
     model = a_model(
         live=live, state=HOSTILE, reason=HOSTILE, drift=drift, previous=HOSTILE,

@@ -19,6 +19,7 @@ WIDTH = 1000  # of what is stretched
 TOP, PLOT, GAP, BARS = 18, 84, 6, 22  # heights, from above
 SPANS_S = (300, 900, 3600)
 COLORS = 6
+LINE_HEIGHT = 14
 LABEL_SHARE = 0.05  # of the width, which a swap's label needs
 
 Points = Sequence[Sequence[Any]]  # time, version, engine, requests, p50_ms, p99_ms
@@ -90,7 +91,8 @@ def _levels(axes: _Axes) -> list[float]:
     while levels[-1] < axes.high * 0.999:
         levels.append(_step(levels[-1] * 1.5, down=False))
     stride = math.ceil((len(levels) - 1) / 3)
-    return [*levels[:-1:stride], levels[-1]] if stride > 1 else levels
+    kept = [each for each in levels[:-1:stride] if axes.y(each) >= LINE_HEIGHT]
+    return [*kept, levels[-1]]
 
 
 def _grid(axes: _Axes) -> list[Element]:

@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from edgeq.observe.page.element import NARROW, Element, Nodes, element
-from edgeq.observe.page.words import NOTHING, badge, number, percent, plural, row, table
+from edgeq.observe.page.element import Element, element
+from edgeq.observe.page.words import badge, number, percent, plural, row, table
 
 SHOWN = 6  # streams; the others are folded away
 NOTABLE_RAIL = 0.001  # a share at a rail is told where it grew by this much
 NOTABLE_SCALE = 1.1
-STATISTICS = {"psi": "PSI", "ks_ratio": "KS", "wasserstein_ratio": "W1"}
+NOTABLE_FAULTS = 0.01  # of the frames
+RAILS = ("low", "high")
+STATISTICS = {
+    "psi": "PSI",
+    "js_distance": "JS",
+    "ks_ratio": "KS",
+    "wasserstein_ratio": "Wasserstein",
+    "hellinger": "Hellinger",
+}
+
+Stream = Mapping[str, Any]
 
 
 def drift_section(key: str, drift: Mapping[str, Any] | None) -> Element | None:
     """Return how far the inputs are from calibration; None where nothing is watched."""
     if drift is None:
         return None
-    streams = sorted(drift["tensors"], key=_exceeds, reverse=True)
+    streams = sorted(drift["tensors"], key=lambda each: _worst(each).exceeds, reverse=True)
     rest = streams[SHOWN:]
     return element(
         "section",
         element("h3", "Drift ", badge("active", "bad") if drift["active"] else None),
         element("p", _verdict(drift), class_="reason" if drift["active"] else "dim"),
+        element("p", "Recalibration: ", drift["recalibration"])
+        if drift.get("recalibration")
+        else None,
         _bars("Drift of each stream against its threshold", streams[:SHOWN]),
         element(
             "details",
@@ -34,7 +47,10 @@ def drift_section(key: str, drift: Mapping[str, Any] | None) -> Element | None:
         )
         if rest
         else None,
-        _health(drift.get("health")),
+        element("p", "Not to be calibrated on: ", drift["unfit"], class_="health")
+        if drift.get("unfit")
+        else None,
+        _health(drift.get("health", ())),
         class_="drift",
     )
 
@@ -46,36 +62,53 @@ def _verdict(drift: Mapping[str, Any]) -> str:
     return f"None in the last {frames}." if drift["samples"] else "No frame was looked at yet."
 
 
-def _exceeds(stream: Mapping[str, Any]) -> float:
-    """The statistic that decides over its threshold; 0 where there is none."""
-    value, threshold = _value(stream), stream.get("threshold")
-    if value is None or threshold is None or not threshold > 0 or math.isinf(threshold):
+class _Bound(NamedTuple):
+    """What of a stream is nearest to its bound, or farthest beyond it."""
+
+    exceeds: float  # 1 is at the bound; 0 where there is none
+    value: str
+    bound: str
+
+
+def _worst(stream: Stream) -> _Bound:
+    statistic = stream.get("statistic", "psi")
+    value, threshold = stream.get(statistic), stream.get("threshold")
+    name = STATISTICS.get(statistic, statistic)
+    decides = _Bound(_ratio(value, threshold), f"{name} {number(value)}", number(threshold))
+    return max(decides, *(_rail(stream, rail) for rail in RAILS), key=lambda each: each.exceeds)
+
+
+def _rail(stream: Stream, rail: str) -> _Bound:
+    value, bound = stream.get(f"{rail}_ratio"), stream.get(f"{rail}_threshold")
+    if value is None or bound is None:
+        return _Bound(0.0, "", "")
+    usual = stream[f"{rail}_reference"]  # of an image half black half of the values are at a rail
+    exceeds = max(0.0, _ratio(value - usual, bound - usual))
+    return _Bound(exceeds, f"{rail} rail {percent(value)}", percent(bound))
+
+
+def _ratio(value: float | None, bound: float | None) -> float:
+    if value is None or bound is None or not 0 < bound < math.inf:
         return 0.0
-    return float(value / threshold)
+    return value / bound
 
 
-def _value(stream: Mapping[str, Any]) -> float | None:
-    value: float | None = stream.get(stream.get("statistic", "psi"))
-    return value
-
-
-def _bars(caption: str, streams: Sequence[Mapping[str, Any]]) -> Element | None:
+def _bars(caption: str, streams: Sequence[Stream]) -> Element | None:
     if not streams:
         return None
     header = ("stream", "distance", "value", "threshold", "")
     return table(caption, header, [_stream(each) for each in streams], class_="bars")
 
 
-def _stream(stream: Mapping[str, Any]) -> Element:
-    exceeds = _exceeds(stream)
-    is_active = bool(stream.get("active", exceeds > 1))
-    name, statistic = stream["tensor"], STATISTICS.get(stream.get("statistic", "psi"), "")
+def _stream(stream: Stream) -> Element:
+    name, worst = stream["tensor"], _worst(stream)
+    is_active = stream.get("active", worst.exceeds > 1)
     return row(
         name,
         name,
-        _bar(exceeds, f"{exceeds:.0%} of the threshold"),
-        f"{statistic} {number(_value(stream))}",
-        number(stream.get("threshold")),
+        _bar(worst.exceeds, f"{worst.exceeds:.0%} of the threshold"),
+        worst.value,
+        worst.bound,
         _notes(stream),
         class_="over" if is_active else None,
     )
@@ -97,42 +130,33 @@ def _bar(exceeds: float, said: str) -> Element:
     )
 
 
-def _notes(stream: Mapping[str, Any]) -> str:
+def _notes(stream: Stream) -> str:
     """Where values gather at a rail, and where calibration would choose another range now."""
     notes = []
-    for rail in ("low", "high"):
+    for rail in RAILS:
         now, then = stream.get(f"{rail}_ratio"), stream.get(f"{rail}_reference")
         if now is not None and then is not None and now - then >= NOTABLE_RAIL:
             notes.append(f"{percent(now)} at the {rail} rail, {percent(then)} at calibration")
     scale = stream.get("scale_ratio")
     if scale and not 1 / NOTABLE_SCALE <= scale <= NOTABLE_SCALE:
-        notes.append(f"range would be \N{MULTIPLICATION SIGN}{NARROW}{scale:.2f}")
+        notes.append(f"calibration would choose {scale:.2f} of its range now")
     return "; ".join(notes)
 
 
-def _health(health: Any) -> Nodes:
-    """Complaints about input frames: a share of them by complaint, or counts for each input."""
-    if isinstance(health, Mapping):
-        told = [f"{_words(name)} {percent(share)}" for name, share in health.items() if share]
-        checked = f"checked for {', '.join(map(_words, health))}" if health else ""
-        return _health_line("Input frames", told, checked)
-    lines: list[Any] = []
-    for each in health or ():
-        faults: Mapping[str, int] = each["faults"]
-        told = [f"{_words(name)} {count:,}" for name, count in faults.items() if count]
-        if each.get("identical_s"):
-            told.append(f"the same frame for {number(each['identical_s'])} s")
-        lines.append(_health_line(f"Input {each['tensor']}", told, plural(each["frames"], "frame")))
-    return lines
+def _health(inputs: Sequence[Mapping[str, Any]]) -> list[Element]:
+    """What was wrong with frames as such, input by input."""
+    return [_input(each) for each in inputs if each["frames"]]
 
 
-def _health_line(name: str, told: Sequence[str], otherwise: str) -> Nodes:
-    if not told and not otherwise:
-        return None
-    good = f"well ({otherwise})" if otherwise else NOTHING
-    text = "; ".join(told) if told else good
-    return element("p", element("strong", f"{name}: "), text, class_="health" if told else "dim")
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+def _input(health: Mapping[str, Any]) -> Element:
+    frames, faults = health["frames"], health["faults"]
+    told = [f"{fault.replace('_', ' ')} {count:,}" for fault, count in faults.items() if count]
+    if health["identical_s"]:
+        told.append(f"the same frame for {number(health['identical_s'])} s")
+    is_notable = health["identical_s"] or sum(faults.values()) >= NOTABLE_FAULTS * frames
+    return element(
+        "p",
+        element("strong", f"Input {health['tensor']}: "),
+        f"of {plural(frames, 'frame')} {', '.join(told) or 'none was amiss'}",
+        class_="health" if is_notable else "dim",
+    )

@@ -31,6 +31,7 @@ CAUSES = {
     "drift": "the inputs drift",
     "request": "a person asked for it",
 }
+UNCALIBRATED = ("float", "as-is")
 Model = Mapping[str, Any]
 
 
@@ -66,7 +67,7 @@ def card(name: str, model: Model, now: float) -> Element:
             element("span", served, class_="served"),
         ),
         element("p", model["reason"], class_="reason", data_key="reason")
-        if model["reason"]
+        if model["reason"] and not model["build"]
         else None,
         _build(model),
         element("div", _facts(model), _figures(name, model, now), class_="sides", data_key="sides"),
@@ -86,11 +87,12 @@ def _build(model: Model) -> Element | None:
     stage = progress["stage"] if progress else "waiting"
     total = progress["total"] if progress else 0
     count = f" {progress['done']} of {total}" if progress and total else ""
-    why = f", for {CAUSES.get(build['cause'], build['cause'])}" if build else ""
+    why = f", because {CAUSES.get(build['cause'], build['cause'])}" if build else ""
+    what = model["reason"].capitalize() or "Building"
     bar = {"max": total, "value": progress["done"]} if progress and total else {}
     return element(
         "p",
-        element("span", "Building: ", element("strong", f"{stage}{count}"), why),
+        element("span", f"{what}{why}: ", element("strong", f"{stage}{count}")),
         element("progress", aria_label=f"Build, {stage}", **bar),
         class_="build",
         data_key="build",
@@ -122,8 +124,8 @@ def _facts(model: Model) -> Element:
     live = model["live"] or {}
     return facts(
         {
-            "calibrated by": live.get("method", ""),
-            "serving since": moment(live["since"]) if live else None,
+            "ranges by": "" if live.get("method") in UNCALIBRATED else live.get("method", ""),
+            "took over": moment(live["since"]) if live else None,
             "fault": live.get("fault") or None,
             "batching": live.get("batching") or None,
             "previous": f"version {model['previous']}" if model["previous"] else None,

@@ -22,6 +22,7 @@ from edgeq.observe.page.words import (
 Status = Mapping[str, Any]
 Concern = tuple[str, str, str, str]  # how bad, the model, what is wrong, a command that helps
 
+REFUSALS = ("build ", "recalibration refused")  # how a reason begins that is one
 LOOKS = {"failing": "bad", "drift": "bad", "fault": "busy", "build": "busy"}
 
 
@@ -34,7 +35,7 @@ def _concerns(name: str, model: Status) -> Iterator[Concern]:
     word, live, drift = shlex.quote(name), model["live"], model["drift"]
     if model["state"] == "failed":
         yield "failing", name, model["reason"] or "nothing serves", f"edgeq history {word}"
-    elif model["reason"].startswith("build "):
+    elif model["reason"].startswith(REFUSALS):
         yield "build", name, model["reason"], f"edgeq history {word}"
     if live and live.get("fault"):
         yield "fault", name, live["fault"], "edgeq doctor"

@@ -77,16 +77,14 @@ function patchChildren(node, children) {
 // ---- times, in words
 
 let ahead_s = 0; // the daemon's clock before this one's
+const clock = () => new Date().toLocaleTimeString([], { hourCycle: "h23" });
 
 function age(seconds) {
   if (seconds < 10) return "just now";
-  if (seconds < 60) return "less than a minute ago";
-  const [count, unit] =
-    seconds < 3600 ? [seconds / 60, "minute"]
-    : seconds < 86400 ? [seconds / 3600, "hour"]
-    : [seconds / 86400, "day"];
-  const whole = Math.floor(count);
-  return `${whole} ${unit}${whole === 1 ? "" : "s"} ago`;
+  if (seconds < 60) return "< 1 min ago";
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 2 * 86400) return `${Math.floor(seconds / 3600)} h ago`;
+  return `${Math.floor(seconds / 86400)} days ago`;
 }
 
 function tellTimes() {
@@ -151,16 +149,16 @@ function reached() {
   failing = null;
   found("unreachable").hidden = true;
   document.documentElement.classList.remove("stale");
-  found("as-of").textContent = `live, as of ${new Date().toLocaleTimeString()}`;
+  found("as-of").textContent = `live, as of ${clock()}`;
 }
 
 function missed(error) {
   failures += 1;
   if (failing !== null) return; // said once
-  failing = new Date();
+  failing = clock();
   const why = error.message.startsWith("it answers") ? `: ${error.message}` : "";
   found("unreachable-text").textContent =
-    `The daemon is not reachable since ${failing.toLocaleTimeString()}${why}. ` +
+    `The daemon is not reachable since ${failing}${why}. ` +
     "What stands below is from before; it is asked again every few seconds.";
   found("unreachable").hidden = false;
   document.documentElement.classList.add("stale");

@@ -34,8 +34,9 @@ def a_busy_box(**changes: Any) -> dict[str, Any]:
     points = [(now - 10 * n, "2" if n < 60 else "1", "float", 50, 0.5, 1.5) for n in range(90)]
     swaps = [{"time": now - 600, "version": "2", "engine": "cpu-int8"}]
     streams = [a_stream(f"{LONG}{number}", psi=number / 50) for number in range(9)]
+    health = {"tensor": LONG, "frames": 9, "faults": {"too_dark": 3}, "identical_s": 0.0}
     reason = f"{LONG}: darker, PSI 0.61 > 0.09"
-    drift = a_drift(*streams, active=True, reason=reason, health={"too_dark": 0.3})
+    drift = a_drift(*streams, active=True, reason=reason, health=[health])
     models = {
         "face": a_model(drift=drift, series=a_series(*reversed(points), swaps=swaps)),
         "hand": a_model(state="building", build={"cause": "drift"},
@@ -137,9 +138,9 @@ def test_nothing_is_wider_than_the_screen(opened: Tab, width: int, scheme: str) 
     opened.run("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
     assert opened.run("document.documentElement.scrollWidth") <= width
     wide = """[...document.querySelectorAll('body *')].filter((node) =>
-        !node.closest('.scroll, .heard, svg') && node.getBoundingClientRect().right > innerWidth)
+        !node.closest('.scroll, .heard, svg') && node.getBoundingClientRect().right > %d)
         .map((node) => node.outerHTML.slice(0, 200))"""
-    assert opened.run(wide) == []
+    assert opened.run(wide % width) == []
 
 
 def test_all_text_stands_out_from_what_is_behind_it(opened: Tab) -> None:
