@@ -7,6 +7,7 @@ order of reading; the first line of each says what goes in and what comes out.
                   -- composition --
     cli/          the commands; the only place that prints and exits
                       arguments output inputs client box building tables measuring reporting remote
+                      sheet
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
                       loop frontends deployer models deployment drops signatures interface publisher
                       loading probation jobs builder plane uploads capture watching drift series
@@ -32,7 +33,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       watch names admit signature content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
                       metrics drift_metrics durations board board_watch metrics_server web_access
-                      passwords stages drift divergence
+                      passwords stages drift divergence contact_sheet
     observe/report/   a bundle's parts -> its report, one page for people
                       page parts record verdict timing mapping layers tensors markup
     observe/charts/   numbers -> pictures: SVG made here
@@ -86,7 +87,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       collect convergence representative survey tapped twins gather thinning
                       binning screen histogram methods entropy table archive reuse
     samples/      captured inputs: the server writes; calibrate, verify and drift read
-                      store reservoir naming split decode image npz
+                      store reservoir naming split decode image npz thumbnail sheet
     bundle.py     the directory that a build hands over
     tflite/       the model language every stage speaks: the TFLite flatbuffer
                       model names tap logits suppression part runtime structure flatbuffer

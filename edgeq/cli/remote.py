@@ -18,7 +18,9 @@ from edgeq.cli.arguments import (
 )
 from edgeq.cli.client import Credentials, DaemonClient
 from edgeq.cli.output import print_json, print_table, printable
+from edgeq.cli.sheet import add_sheet, folder_sheet, print_sheet, refuse_sheet_flags, write_sheet
 from edgeq.errors import UsageError
+from edgeq.samples.sheet import USUAL
 
 Row = tuple[object, ...]
 
@@ -80,8 +82,9 @@ def _register_samples(commands: Subparsers) -> None:
         help="the samples a model is calibrated on", example="edgeq samples face add frames.npz",
     )  # fmt: skip
     parser.add_argument("name", metavar="NAME")
-    parser.add_argument("action", choices=("add", "list", "prune"))
+    parser.add_argument("action", choices=("add", "list", "prune", "show"))
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    add_sheet(parser)
     _add_daemon(parser)
 
 
@@ -233,7 +236,15 @@ def run_samples(options: argparse.Namespace) -> int:
             f"samples {options.action} {needs}",
             hint="Write `edgeq samples NAME add FILE...`, .npy, .npz, .png or .jpg.",
         )
+    refuse_sheet_flags(options)
+    if options.action == "show" and options.samples is not None:
+        sheet = folder_sheet(options)
+        return _show(options, write_sheet(options, sheet), print_sheet)
     client = _client(options)
+    if options.action == "show":
+        limit = options.limit or USUAL
+        sheet = client.call("samples", name=options.name, action="show", limit=limit)
+        return _show(options, write_sheet(options, sheet), print_sheet)
     if options.action == "add":
         added = [client.add_samples(options.name, existing_file(path)) for path in options.files]
         total = {**added[-1], "added": sum(answer["added"] for answer in added)}

@@ -13,6 +13,7 @@ from edgeq.daemon.jobs import build_key
 from edgeq.daemon.status import event_dict, status
 from edgeq.errors import ConflictError, InvalidRequestError, NotFoundError, SampleError
 from edgeq.samples.decode import decode_bytes
+from edgeq.samples.sheet import USUAL, sheet_of_store
 from edgeq.samples.store import is_held_out
 
 T = TypeVar("T")
@@ -144,12 +145,22 @@ class AdminCommands:
         deployment = self._find(arguments)
         if arguments.get("action", "list") == "prune":
             return {"name": deployment.name, "removed": deployment.store.prune()}
+        if arguments.get("action") == "show":
+            return self._sheet(deployment, arguments.get("limit", USUAL))
         ratio = self._context.config.samples.held_out_ratio
         rows = [
             {**asdict(row), "held_out": is_held_out(row.id, ratio)}
             for row in deployment.store.rows()
         ]
         return {"name": deployment.name, "bytes": deployment.store.bytes, "samples": rows}
+
+    def _sheet(self, deployment: Deployment, limit: Any) -> Any:
+        if type(limit) is not int or limit < 1:
+            raise InvalidRequestError(f"argument 'limit' is {limit!r}; 1 or more is needed")
+        preprocessing = deployment.sidecar.preprocessing.options
+        ratio = self._context.config.samples.held_out_ratio
+        sheet = sheet_of_store(deployment.store, preprocessing, ratio, limit)
+        return {"name": deployment.name, **sheet}
 
     def _samples_add(self, arguments: Arguments, body: bytes) -> Any:
         deployment = self._find(arguments)

@@ -37,7 +37,7 @@ CONTRACT_KEYS = {
 }  # fmt: skip
 BUNDLE_FILES = {
     "float.tflite", "int8.tflite", "calibration.json", "calibration.npz", "verdict.json",
-    "golden.npz", "drift.npz", "explain.json", "report.html",
+    "golden.npz", "drift.npz", "explain.json", "build.json", "report.html",
 }  # fmt: skip
 
 EQUALIZED_FILES = {"equalized.json", "equalized.npz"}  # where that is closer to float
