@@ -81,6 +81,14 @@ class DriftMonitor:
             for name, window in windows.items():
                 self._windows[name].merge(window)
 
+    def windows(self) -> dict[str, Window]:
+        """Return copies of the windows, for another monitor to merge."""
+        with self._lock:
+            return {
+                name: Window.from_array(window.size, window.variance, window.to_array())
+                for name, window in self._windows.items()
+            }
+
     def add_health(self, complaints: Mapping[str, bool]) -> None:
         """Take one live frame's health in: complaint ("image/stuck") -> whether it applies."""
         decay = (self._health_window - 1) / (self._health_window + 1)

@@ -61,7 +61,9 @@ def unfit_in_words(health: Mapping[str, float]) -> str:
     for complaint, share in health.items():
         tensor, _, fault = complaint.rpartition("/")
         if fault in UNFIT and share >= UNFIT_SHARE:
-            clauses.append(f"input {tensor!r}: {share:.0%} of the frames are {UNFIT[fault]}")
+            clauses.append(
+                f"input {tensor!r}: {share * 100:.0f} % of the frames are {UNFIT[fault]}"
+            )
     return "; ".join(clauses)
 
 
