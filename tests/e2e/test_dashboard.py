@@ -18,8 +18,10 @@ from tests.observe import boards
 from tests.tools.shipped_dashboard import expressions
 
 WAIT_S = 30.0
-# Panels of what need not have happened: a rollback, a drop refused, a version on probation.
-MAY_BE_EMPTY = re.compile(r"rolled_back|shadow_disagreement|edgeq_drift_active\S+ == 1$")
+# Panels of what need not have happened: a rollback, a drift, a faulty frame, a shadowed request.
+MAY_BE_EMPTY = re.compile(
+    r"rolled_back|shadow_disagreement|input_health|edgeq_drift_active\S+ == 1$"
+)
 RUN_ON_A_BOARD = """
 import sys
 from pathlib import Path

@@ -15,10 +15,11 @@ ROWS = (
     ("Saturation", rows.saturation), ("Samples, builds and swaps", rows.builds),
     ("Board", rows.board),
 )  # fmt: skip
-# A version's series begins with the swap; it is new for as long as it was not there 2 minutes ago.
+# A version's series begins with the swap: it is new where the ten minutes up to two minutes ago had
+# none. A scrape that failed in between makes no swap.
 SWAPPED = (
     f"edgeq_model_info{{{rows.MODEL}}} unless on (instance, model, version, engine) "
-    f"edgeq_model_info{{{rows.MODEL}}} offset 2m"
+    f"max_over_time(edgeq_model_info{{{rows.MODEL}}}[10m] offset 2m)"
 )
 ROLLED_BACK = f'increase(edgeq_swaps_total{{{rows.MODEL}, outcome="rolled_back"}}[2m]) > 0'
 DRIFTING = f"edgeq_drift_active{{{rows.MODEL}}} == 1"

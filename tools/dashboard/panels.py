@@ -96,12 +96,14 @@ def graph(
     bars: bool = False,
     top: float | None = None,
     is_ranked: bool = False,
+    lowest: float | None = None,
     colours: dict[str, str] | None = None,
     overrides: tuple[Json, ...] = (),
 ) -> Panel:
     """Lines over time, or bars; `limit` draws a dashed red line, `top` ends the axis.
 
-    `is_ranked` is for many lines: the legend beside them, the highest first.
+    `is_ranked` is for many lines: the legend beside them, the highest first. `lowest` makes the
+    axis logarithmic from there, for lines of which some are a hundred times others.
     """
     custom: Json = {
         "drawStyle": "bars" if bars else "line",
@@ -114,7 +116,9 @@ def graph(
         "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
         "thresholdsStyle": {"mode": "off" if limit is None else "dashed"},
     }
-    defaults: Json = {"color": {"mode": "palette-classic"}, "min": 0}
+    defaults: Json = {"color": {"mode": "palette-classic"}, "min": lowest or 0}
+    if lowest is not None:
+        custom["scaleDistribution"] = {"type": "log", "log": 10}
     if limit is not None:
         defaults["thresholds"] = steps((None, GREEN), (limit, RED))
     if top is not None:
@@ -229,7 +233,7 @@ def table(
     )
     by = [{"displayName": sort, "desc": descending}] if sort else []
     options = {"showHeader": True, "cellHeight": "sm", "sortBy": by, "footer": {"show": False}}
-    custom = {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False}
+    custom = {"align": "auto", "cellOptions": {"type": "auto"}, "minWidth": 90}
     overrides = tuple(column.override() for column in columns)
     return Panel("table", title, text, queries, width, height, "short", options, custom,
                  {"noValue": ""}, overrides, transformations)  # fmt: skip

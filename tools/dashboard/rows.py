@@ -67,7 +67,7 @@ def clipped() -> str:
         f"edgeq_saturation_ratio{{{MODEL}}}",
         f"edgeq_saturation_reference_ratio{{{MODEL}}}",
     )
-    return f"{by} ({live}) - {by} ({then})"
+    return f"clamp_min({by} ({live}) - {by} ({then}), 0)"
 
 
 def overview() -> list[Panel]:
@@ -173,7 +173,7 @@ def drift() -> list[Panel]:
               "Each tensor's statistic in its own threshold, which knows the size of the window: "
               "above 100 % it counts as drift. Shaded: drift active.",
               Query(to_threshold(), "{{model}} {{tensor}}"), unit="percentunit", width=16, limit=1,
-              is_ranked=True),
+              is_ranked=True, lowest=0.01),
         graph("Faulty frames", "Per second: constant, stuck, too dark or bright, not a number.",
               Query(f"sum by (model, tensor, fault) (rate(edgeq_input_health_total{{{MODEL}}}"
                     f"{RATE})) > 0", "{{model}} {{tensor}} {{fault}}"), stacked=True),
@@ -218,9 +218,9 @@ def builds() -> list[Panel]:
                         "{{instance}} {{model}}"), unit="percentunit", top=1,
                   thresholds=steps((None, GREEN), (0.8, AMBER), (0.95, RED))),
         bar_gauge("Seconds by stage of a build", "Mean of each stage since the daemon's start.",
-                  Query(f"sum by (model, stage) ({stage}_sum{{{MODEL}}})"
-                        f" / sum by (model, stage) ({stage}_count{{{MODEL}}})",
-                        "{{model}} {{stage}}"), unit="s", thresholds=steps((None, BLUE))),
+                  Query(f"sum by (stage) ({stage}_sum{{{MODEL}}})"
+                        f" / sum by (stage) ({stage}_count{{{MODEL}}})", "{{stage}}"),
+                  unit="s", thresholds=steps((None, BLUE))),
         graph("Builds and recalibrations", "Ended, by outcome.",
               Query(ended("edgeq_builds_total", "model, outcome"), "{{model}} build {{outcome}}"),
               Query(ended("edgeq_recalibrations_total", "model, outcome"),
