@@ -29,6 +29,8 @@ from edgeq.engines.cuda.gpu import presence
 from edgeq.engines.cuda.gpu.mending import read_platform
 from edgeq.engines.table import BACKENDS, CUDA
 from edgeq.errors import EdgeqError
+from edgeq.observe.board import sources
+from edgeq.observe.board_watch import BoardWatch
 from edgeq.tflite.runtime import runtime_version
 
 # What a CUDA process on a Jetson opens; the unit's DeviceAllow lists the same.
@@ -40,6 +42,12 @@ JETSON_DEVICES = (
 FALLBACK_COST = (
     "tflite-runtime runs INT8 without XNNPACK (5 to 16 times slower) and crashes on damaged files"
 )
+
+SENSOR_FORMATS = {
+    "device_temperature_celsius": "{:.0f} C".format,
+    "device_gpu_utilization_ratio": "{:.0%} busy".format,
+    "device_power_watts": "{:.2f} W".format,
+}
 
 
 def register(commands: Subparsers) -> None:
@@ -128,6 +136,7 @@ def examine() -> dict[str, Any]:
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "runtime": runtime,
         "runtime_note": note,
+        "sensors": _sensors(),
         "devices": [device for device in JETSON_DEVICES if Path(device).exists()],
         "nvidia_smi": shutil.which("nvidia-smi") is not None,
         "backends": backends,
@@ -141,6 +150,15 @@ def _board(root: Path = Path("/")) -> str:
         return path.read_bytes().rstrip(b"\0").decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def _sensors(root: Path = Path("/")) -> list[str]:
+    """What the board measures of itself, as `edgeq_device_*` shows it; a hung sensor is named."""
+    asked = sources(root, root)
+    watch = BoardWatch({name: asked[name] for name in ("temperature", "gpu", "power")})
+    readings, answered = watch.read()
+    hung = [f"{name} hangs" for name, is_up in answered.items() if not is_up]
+    return [f"{each.place} {SENSOR_FORMATS[each.quantity](each.value)}" for each in readings] + hung
 
 
 def _print_report(report: dict[str, Any]) -> None:

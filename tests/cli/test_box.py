@@ -11,6 +11,7 @@ from edgeq.engines.cuda.gpu import presence
 from edgeq.engines.cuda.gpu.mending import Platform
 from edgeq.engines.cuda.gpu.presence import Finding
 from edgeq.tflite.runtime import RuntimeVersion
+from tests.observe import boards
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -144,6 +145,14 @@ def test_the_board_is_named_by_the_device_tree(tmp_path):
     (tree / "model").write_bytes(b"NVIDIA Jetson Orin Nano\0")
     assert box._board(tmp_path) == "NVIDIA Jetson Orin Nano"
     assert box._board(tmp_path / "elsewhere") == ""
+
+
+def test_doctor_shows_what_the_board_measures_of_itself(tmp_path):
+    assert box._sensors(boards.orin(tmp_path)) == [
+        "cpu-thermal 48 C", "gpu-thermal 45 C", "tj-thermal 48 C", "17000000.gpu 44% busy",
+        "VDD_GPU_SOC 3.19 W", "VDD_CPU_CV 0.80 W",
+    ]  # fmt: skip
+    assert box._sensors(tmp_path / "elsewhere") == []
 
 
 # ---- run
