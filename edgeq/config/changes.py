@@ -26,6 +26,7 @@ NEEDS_RESTART = (
     "drift.policy",
     "drift.window",
     "drift.psi",
+    "drift.false_alarm_ratio",
     "drift.interval_s",
     "drift.activation_interval_s",
     "intake.settle_s",

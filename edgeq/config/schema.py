@@ -22,7 +22,7 @@ from edgeq.config.fields import (
     Section,
 )
 from edgeq.config.server import Server
-from edgeq.drift.options import DriftOptions
+from edgeq.drift.options import MOST_FALSE_ALARMS, DriftOptions
 from edgeq.intake.admit import AdmitOptions
 from edgeq.intake.signature import PublicKey
 from edgeq.samples.store import StoreOptions
@@ -183,6 +183,11 @@ class Drift(Section):
     window: Count = Field(default=200, description="live samples that are compared")
     psi: Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)] = Field(
         default=0.1, description="least population stability index that counts as drift"
+    )
+    false_alarm_ratio: Annotated[
+        float, Strict(), Field(gt=0, le=MOST_FALSE_ALARMS, allow_inf_nan=False)
+    ] = Field(
+        default=0.01, description="share of windows without drift that may alarm, at most 0.05"
     )
     interval_s: Seconds = Field(default=10.0, description="time between looks, seconds")
     minimum_interval_s: Seconds = Field(

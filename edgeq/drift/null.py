@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.drift.options import MOST_FALSE_ALARMS
 from edgeq.drift.statistics import (
     CODE,
     DISTINCT,
@@ -32,7 +33,7 @@ Array = npt.NDArray[Any]
 
 WINDOWS = (5, 10, 25, 50, 100, 200, 500, 1000, 2000, 5000)
 DRAWS = 1000
-TAIL = 0.05  # the share of draws that the tail is told from; no larger ratio can be asked for
+TAIL = MOST_FALSE_ALARMS  # the share of draws that the tail is told from
 LEAST_FRAMES = 4  # fewer say nothing about how frames differ among themselves
 LEAST_SPREAD = 1e-4
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+MOST_FALSE_ALARMS = 0.05  # the bootstrap's tail is told from this share of its draws
+
 
 @dataclass(frozen=True)
 class DriftOptions:
