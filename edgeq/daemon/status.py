@@ -137,7 +137,7 @@ def _drift(deployment: Deployment) -> dict[str, Any] | None:
 
 def _stream(drift: TensorDrift) -> dict[str, Any]:
     """Return a stream's drift as JSON can hold it: an infinite threshold is none."""
-    shown = {"value": drift.value, **asdict(drift)}
+    shown = {"value": drift.value, **vars(drift)}
     return {key: None if value == math.inf else value for key, value in shown.items()}
 
 

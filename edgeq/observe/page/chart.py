@@ -15,8 +15,8 @@ from typing import Any
 from edgeq.observe.page.element import NARROW, Element, element
 from edgeq.observe.page.words import milliseconds, number
 
-WIDTH = 1000  # of what is stretched
 TOP, PLOT, GAP, BARS = 18, 84, 6, 22  # heights, from above
+FINE = 5  # what is stretched counts in seconds across, and down in fifths of a pixel
 SPANS_S = (300, 900, 3600)
 COLORS = 6
 LINE_HEIGHT = 14
@@ -42,6 +42,16 @@ class _Axes:
         """Return the place from above on a log axis, in pixels."""
         share = math.log(max(ms, self.low) / self.low) / math.log(self.high / self.low)
         return PLOT * (1.0 - share)
+
+    def rows(self, times: Sequence[float]) -> list[int]:
+        """Return `y` of each, in the units of what is stretched."""
+        log, low, top = math.log, self.low, math.log(self.high)
+        scale = PLOT * FINE / (top - log(low))
+        return [round(scale * (top - log(ms if ms > low else low))) for ms in times]
+
+    def column(self, end: int, interval_s: int) -> int:
+        """Return where an interval begins, in whole seconds from the left."""
+        return end - interval_s - round(self.start)
 
 
 def latency_chart(name: str, series: Mapping[str, Any], now: float) -> Element | None:
@@ -117,14 +127,17 @@ def _lines(points: Points, axes: _Axes, interval_s: int) -> Element:
     parts = []
     for run in _runs(points, interval_s):
         color = _color(run[0][1])
-        xs = [axes.x(p[0] - interval_s) * WIDTH for p in run] + [axes.x(run[-1][0]) * WIDTH]
-        middle = [axes.y(p[4]) for p in run]
-        upper = [axes.y(p[5]) for p in run]
+        x = axes.column(run[0][0], interval_s)
+        middle = axes.rows([p[4] for p in run])
+        upper = axes.rows([p[5] for p in run])
+        back = _steps(middle[::-1], -interval_s)
+        band = f"M{x} {middle[0]}{_steps(upper, interval_s)}{back}z"
+        line = f"M{x} {middle[0]}{_steps(middle, interval_s)}"
         parts += [
-            element("path", class_=f"band {color}", d=_band(xs, upper, middle)),
-            element("path", class_=f"line {color}", d=_steps(xs, middle)),
+            element("path", class_=f"band {color}", d=band),
+            element("path", class_=f"line {color}", d=line),
         ]
-    return _stretched(parts, TOP, PLOT)
+    return _stretched(parts, axes.span_s, TOP, PLOT)
 
 
 def _requests(points: Points, axes: _Axes, interval_s: int) -> list[Element]:
@@ -133,15 +146,14 @@ def _requests(points: Points, axes: _Axes, interval_s: int) -> list[Element]:
     for point in points:
         counts[point[0]] = counts.get(point[0], 0) + point[3]
     most = max(counts.values())
-    path = "".join(
-        f"M{axes.x(at - interval_s) * WIDTH:.1f} {BARS}"
-        f"V{BARS - max(BARS * count / most, 1):.1f}H{axes.x(at) * WIDTH:.1f}V{BARS}z"
-        for at, count in counts.items()
-    )
+    floor, first = BARS * FINE, axes.column(0, interval_s)
+    scale, highest = floor / most, floor - FINE  # any request at all is seen
+    tops = {at: min(round(floor - scale * count), highest) for at, count in counts.items()}
+    bars = [f"M{first + at} {floor}V{y}h{interval_s}V{floor}z" for at, y in tops.items()]
     top = TOP + PLOT + GAP
     label = f"{number(most / interval_s)} requests/s"
     return [
-        _stretched([element("path", class_="requests", d=path)], top, BARS),
+        _stretched([element("path", class_="requests", d="".join(bars))], axes.span_s, top, BARS),
         element("text", label, class_="axis", x="2", y=top + 9),
     ]
 
@@ -192,17 +204,11 @@ def _runs(points: Points, interval_s: int) -> list[list[Sequence[Any]]]:
     return [run for known in runs.values() for run in known]
 
 
-def _steps(xs: Sequence[float], ys: Sequence[float]) -> str:
-    moves = [f"V{y:.1f}H{x:.1f}" for x, y in zip(xs[1:], ys, strict=True)]
-    return f"M{xs[0]:.1f} {ys[0]:.1f}{''.join(moves)}"
+def _steps(ys: Sequence[int], width: int) -> str:
+    return "".join([f"V{y}h{width}" for y in ys])
 
 
-def _band(xs: Sequence[float], upper: Sequence[float], lower: Sequence[float]) -> str:
-    back = [f"V{y:.1f}H{x:.1f}" for x, y in zip(xs[-2::-1], reversed(lower), strict=True)]
-    return f"{_steps(xs, upper)}{''.join(back)}z"
-
-
-def _stretched(parts: list[Element], top: float, height: float) -> Element:
+def _stretched(parts: list[Element], span_s: int, top: int, height: int) -> Element:
     return element(
         "svg",
         parts,
@@ -210,7 +216,7 @@ def _stretched(parts: list[Element], top: float, height: float) -> Element:
         y=top,
         width="100%",
         height=height,
-        viewBox=f"0 0 {WIDTH} {height}",
+        viewBox=f"0 0 {span_s} {height * FINE}",
         preserveAspectRatio="none",
     )
 

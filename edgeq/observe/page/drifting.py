@@ -29,7 +29,7 @@ def drift_section(key: str, drift: Mapping[str, Any] | None) -> Element | None:
     """Return how far the inputs are from calibration; None where nothing is watched."""
     if drift is None:
         return None
-    streams = sorted(drift["tensors"], key=lambda each: _worst(each).exceeds, reverse=True)
+    streams = sorted(map(_worst, drift["tensors"]), key=lambda each: each.exceeds, reverse=True)
     rest = streams[SHOWN:]
     return element(
         "section",
@@ -66,25 +66,26 @@ class _Bound(NamedTuple):
     """What of a stream is nearest to its bound, or farthest beyond it."""
 
     exceeds: float  # 1 is at the bound; 0 where there is none
-    value: str
-    bound: str
+    rail: str  # "" where it is the statistic that decides
+    stream: Stream
 
 
 def _worst(stream: Stream) -> _Bound:
-    statistic = stream.get("statistic", "psi")
-    value, threshold = stream.get(statistic), stream.get("threshold")
-    name = STATISTICS.get(statistic, statistic)
-    decides = _Bound(_ratio(value, threshold), f"{name} {number(value)}", number(threshold))
-    return max(decides, *(_rail(stream, rail) for rail in RAILS), key=lambda each: each.exceeds)
+    value = stream.get(stream.get("statistic", "psi"))
+    worst = _Bound(_ratio(value, stream.get("threshold")), "", stream)
+    for rail in RAILS:
+        exceeds = _rail(stream, rail)
+        if exceeds > worst.exceeds:
+            worst = _Bound(exceeds, rail, stream)
+    return worst
 
 
-def _rail(stream: Stream, rail: str) -> _Bound:
+def _rail(stream: Stream, rail: str) -> float:
     value, bound = stream.get(f"{rail}_ratio"), stream.get(f"{rail}_threshold")
     if value is None or bound is None:
-        return _Bound(0.0, "", "")
+        return 0.0
     usual = stream[f"{rail}_reference"]  # of an image half black half of the values are at a rail
-    exceeds = max(0.0, _ratio(value - usual, bound - usual))
-    return _Bound(exceeds, f"{rail} rail {percent(value)}", percent(bound))
+    return _ratio(value - usual, bound - usual)
 
 
 def _ratio(value: float | None, bound: float | None) -> float:
@@ -93,25 +94,27 @@ def _ratio(value: float | None, bound: float | None) -> float:
     return value / bound
 
 
-def _bars(caption: str, streams: Sequence[Stream]) -> Element | None:
+def _bars(caption: str, streams: Sequence[_Bound]) -> Element | None:
     if not streams:
         return None
     header = ("stream", "distance", "value", "threshold", "")
     return table(caption, header, [_stream(each) for each in streams], class_="bars")
 
 
-def _stream(stream: Stream) -> Element:
-    name, worst = stream["tensor"], _worst(stream)
-    is_active = stream.get("active", worst.exceeds > 1)
-    return row(
-        name,
-        name,
-        _bar(worst.exceeds, f"{worst.exceeds:.0%} of the threshold"),
-        worst.value,
-        worst.bound,
-        _notes(stream),
-        class_="over" if is_active else None,
-    )
+def _stream(worst: _Bound) -> Element:
+    exceeds, rail, stream = worst
+    name, statistic = stream["tensor"], stream.get("statistic", "psi")
+    if rail:
+        told = (
+            f"{rail} rail {percent(stream[f'{rail}_ratio'])}",
+            percent(stream[f"{rail}_threshold"]),
+        )
+    else:
+        value = f"{STATISTICS.get(statistic, statistic)} {number(stream.get(statistic))}"
+        told = (value, number(stream.get("threshold")))
+    bar = _bar(exceeds, f"{exceeds:.0%} of the threshold")
+    is_active = stream.get("active", exceeds > 1)
+    return row(name, name, bar, *told, _notes(stream), class_="over" if is_active else None)
 
 
 def _bar(exceeds: float, said: str) -> Element:

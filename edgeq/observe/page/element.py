@@ -23,21 +23,22 @@ def element(tag: str, *children: Nodes, **attributes: str | float | bool | None)
 
     An attribute's name has `-` for each `_`; one at its end, for Python's words, is dropped.
     """
-    given = {
-        name.rstrip("_").replace("_", "-"): "" if value is True else printable(str(value))
-        for name, value in attributes.items()
-        if value is not None and value is not False
-    }
+    given = {}
+    for name, value in attributes.items():
+        if value is not None and value is not False:
+            key = name.rstrip("_").replace("_", "-") if "_" in name else name
+            given[key] = "" if value is True else printable(str(value))
     return (tag, given, _flat(children))
 
 
 def _flat(children: tuple[Nodes, ...] | list[Any]) -> list[Any]:
     nodes: list[Any] = []
     for child in children:
-        if isinstance(child, list):
+        if isinstance(child, str):
+            if child:
+                nodes.append(child if child.isprintable() else printable(child))
+        elif isinstance(child, list):
             nodes.extend(_flat(child))
-        elif isinstance(child, str):
-            nodes += [printable(child)] if child else []
         elif child is not None:
             nodes.append(child)
     return nodes
