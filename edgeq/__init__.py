@@ -48,7 +48,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       shadow memory
     explain/      two models, a table, a few inputs -> what each tensor is like, each op costs
                       explain explanation tensors shapes twins layers comparison forced injected
-                      weights words spread
+                      weights words spread by_method
     verify.py     float model, Engine, held-out samples -> Verdict
     registry/     versions, events, live pointer, rollback: SQLite
                       registry records database

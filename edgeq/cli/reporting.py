@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 from edgeq import files
-from edgeq.bundle import BUILD_AGAIN, Bundle
+from edgeq.bundle import BUILD_AGAIN, Bundle, Golden
 from edgeq.calibrate.histogram import Histogram
 from edgeq.calibrate.table import CalibrationTable, histograms_from_npz
 from edgeq.cli.arguments import Subparsers, add_command, add_json
 from edgeq.cli.output import print_json
 from edgeq.engines.base import PLAN_TEXT
-from edgeq.errors import BundleError
+from edgeq.errors import BundleError, EngineError, InvalidRequestError, QuantizeError
+from edgeq.explain.by_method import Inputs, sqnr_by_method
 from edgeq.explain.explanation import Explanation
 from edgeq.explain.tensors import explain_tensors
 from edgeq.observe.report import BuildRecord, ReportParts, report_html
@@ -56,13 +58,16 @@ def _parts(bundle: Bundle) -> ReportParts:
     for name in ("equalized.npz", "calibration.npz"):  # of the model that was quantized
         if bundle.has(name) and not histograms:
             histograms = histograms_from_npz(bundle.read(name))
+    record, golden = _record(bundle), _golden(bundle)
     return ReportParts(
         manifest=bundle.manifest,
         verdict=verdict,
         explanation=_explanation(bundle, histograms),
         histograms=histograms,
+        by_method={} if record.candidates else _by_method(bundle, golden),
+        golden=len(golden),
         latency=[row for row in verdict.get("latency") or () if isinstance(row, dict)],
-        record=_record(bundle),
+        record=record,
         bytes_float=_size(bundle, "float.tflite"),
         bytes_int8=_size(bundle, "int8.tflite"),
         plan=(bundle.read_if_there(PLAN_TEXT) or b"").decode(errors="replace"),
@@ -73,6 +78,22 @@ def _record(bundle: Bundle) -> BuildRecord:
     """Return how the build went; an older bundle does not say."""
     content = bundle.read_if_there("build.json")
     return BuildRecord() if content is None else BuildRecord.from_json(content)
+
+
+def _golden(bundle: Bundle) -> tuple[Inputs, ...]:
+    content = bundle.read_if_there("golden.npz")
+    return Golden.from_npz(content).inputs if content else ()
+
+
+def _by_method(bundle: Bundle, inputs: tuple[Inputs, ...]) -> dict[str, float]:
+    """Measure what a build that was told its method did not; nothing where that cannot be."""
+    if not (bundle.has("calibration.npz") and inputs):
+        return {}
+    histograms = histograms_from_npz(bundle.read("calibration.npz"))
+    model = Model.from_bytes(bundle.read("float.tflite"))
+    with contextlib.suppress(EngineError, QuantizeError, InvalidRequestError):
+        return sqnr_by_method(model, histograms, inputs)
+    return {}
 
 
 def _size(bundle: Bundle, name: str) -> int:

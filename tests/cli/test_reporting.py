@@ -73,8 +73,25 @@ def test_a_bundle_that_was_not_calibrated_here_has_a_page_too(bundle, tmp_path, 
     assert "scales of its own" in text
 
 
+def test_methods_that_the_build_did_not_try_are_measured_on_the_golden_inputs(
+    bundle, tmp_path, edgeq
+):
+    record = json.loads(Bundle.open(bundle).read("build.json"))
+    told = json.dumps({**record, "candidates": {}}).encode()
+    other = with_files(bundle, tmp_path / "told", build=told)
+    out = tmp_path / "told.html"
+    assert edgeq("report", other, "--out", out).code == 0
+    assert "golden inputs, without any refinement" in out.read_text()
+    lost = tmp_path / "lost"
+    opened = Bundle.open(other)
+    files = {n: opened.read(n) for n in opened.manifest.files if n != "calibration.npz"}
+    write_bundle(lost, files, replace(opened.manifest, files={}))
+    assert edgeq("report", lost, "--out", out).code == 0
+    assert "was not measured in this build" in out.read_text()
+
+
 @pytest.mark.parametrize("content", [b"{", b"[]"])
-@pytest.mark.parametrize("name", ["verdict", "explain"])
+@pytest.mark.parametrize("name", ["verdict", "explain", "build"])
 def test_a_damaged_file_is_an_error_with_a_hint(bundle, tmp_path, edgeq, name, content):
     broken = with_files(bundle, tmp_path / "broken", **{name: content})
     ran = edgeq("report", broken, "--out", tmp_path / "x.html")

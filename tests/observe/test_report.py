@@ -146,14 +146,44 @@ def test_what_max_mapping_would_have_cost_is_measured(parts):
     assert "closer to float in the range in use" in text
     assert "comes out alike by all methods" in text_of(parts)
     one = replace(parts, record=replace(RECORD, candidates={}))
-    assert "was not measured in this build: --method auto does" in text_of(one)
+    assert "was not measured in this build: with --method auto it is" in text_of(one)
+
+
+def test_a_method_that_was_asked_for_is_compared_on_the_golden_inputs(parts):
+    unmeasured = replace(parts, record=replace(RECORD, candidates={}), golden=4)
+    told = text_of(replace(unmeasured, by_method={"entropy": 20.0, "max": 25.0}))
+    assert "would have left 25.0 dB at the outputs; entropy leaves 20.0 dB, 5.0 dB less" in told
+    assert "on 4 golden inputs" in told
+    as_max = replace(unmeasured, manifest=a_manifest(method="max"))
+    told = text_of(replace(as_max, by_method={"mse": 20.5, "max": 20.0}))
+    assert "was asked for: 20.0 dB at the outputs, 0.5 dB less than mse" in told
+
+
+def test_refinements_are_shown_with_what_each_is_worth(parts):
+    tried = {"none": 29.0, "bias_correction": 31.0, "bias_correction+adaptive_rounding": 30.0}
+    html = report_html(replace(parts, record=replace(RECORD, refinements=tried)))
+    assert "bias correction, in use" in html
+    assert "bias correction + adaptive rounding" in html
+    assert "Refinements tried" not in report_html(parts)  # there is nothing to compare
+
+
+def test_the_engine_that_served_before_is_compared_pair_by_pair(parts):
+    new = {"samples": 40, "gained": 7, "lost": 1, "gain_db": 2.25, "chance": 0.01}
+    comparison = {"new": new, "old": {**new, "samples": 16, "gain_db": -0.5, "gained": None}}
+    text = text_of(replace(parts, verdict={**VERDICT, "comparison": comparison}))
+    assert "Against the engine that it replaces" in text
+    for word in ("+2.2", "-0.5", "1.00%"):
+        assert word in text
+    for odd in ("words", {}, {"new": 3}):
+        text = text_of(replace(parts, verdict={**VERDICT, "comparison": odd}))
+        assert "Against the engine" not in text
 
 
 def test_where_max_serves_best_the_cost_is_that_of_clipping(parts):
     record = replace(RECORD, candidates={"entropy": 20.0, "max": 27.5, "mse": 26.5})
     text = text_of(replace(heavy_tailed(parts, "max"), record=record))
     assert "what clipping would have cost" in text
-    assert "27.5 dB at the outputs, 1.0 dB more than mse, the next best" in text
+    assert "27.5 dB at the outputs, 1.0 dB more than mse, the best of the others" in text
     assert "SQNR by max to mse" in text
 
 
@@ -289,8 +319,8 @@ def test_nothing_from_outside_is_markup(parts, measured):
     page = page_of(changed)
     assert "script" not in {tag for tag, _ in page.tags}
     assert HOSTILE in page.text
-    known = {"class", "style", "title", "lang", "charset", "name", "content", "http-equiv", "open",
-             "id", "aria-label", "aria-labelledby", "href", "scope", "tabindex"}  # fmt: skip
+    known = {"class", "style", "title", "lang", "charset", "name", "content", "http-equiv",
+             "open", "id", "role", "aria-label", "aria-labelledby", "href", "scope", "tabindex"}  # fmt: skip
     attributes = {key for tag, attrs in page.tags for key in attrs if tag not in SVG}
     assert attributes <= known
 

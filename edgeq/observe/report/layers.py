@@ -9,7 +9,7 @@ from typing import Any
 from edgeq.explain.explanation import Explanation, LayerExplanation
 from edgeq.observe.charts.depth import Depth, depth_picture
 from edgeq.observe.charts.marks import printable, short
-from edgeq.observe.report.markup import NOTHING, dim, figure, folded, table
+from edgeq.observe.report.markup import NOTHING, SCROLLED, dim, figure, folded, table
 from edgeq.observe.report.parts import ReportParts
 
 MOST_OPEN = 8  # ops: with more, their kinds are counted and the rest is folded
@@ -50,7 +50,7 @@ def float_ops_section(parts: ReportParts) -> str:
         for name, index, reason in rows
     )
     content = (
-        '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">op</th>'
+        f'{SCROLLED}<table><thead><tr><th scope="col">op</th>'
         '<th scope="col" class="n">position</th><th scope="col">why</th></tr></thead>'
         f"<tbody>{listed}</tbody></table></div>"
     )

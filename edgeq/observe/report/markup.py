@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 
 from edgeq.observe.charts.marks import printable
 
+SCROLLED = '<div class="scroll" tabindex="0" role="group" aria-label="table">'  # to be closed
 NOTHING = "\N{EN DASH}"
 
 
@@ -19,8 +20,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "
     )
     above = f"<caption>{printable(caption)}</caption>" if caption else ""
     return (
-        f'<div class="scroll" tabindex="0"><table>{above}<thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f"{SCROLLED}<table>{above}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

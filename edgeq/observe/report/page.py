@@ -15,7 +15,7 @@ from edgeq.observe.report.mapping import mapping_section, mapping_title
 from edgeq.observe.report.markup import facts
 from edgeq.observe.report.parts import ReportParts
 from edgeq.observe.report.tensors import tensors_section
-from edgeq.observe.report.timing import latency_section, stages_section
+from edgeq.observe.report.timing import latency_section, refinements_picture, stages_section
 from edgeq.observe.report.verdict import engine_name, verdict_section
 
 __all__ = ["engine_lines", "report_html"]
@@ -39,6 +39,7 @@ def report_html(parts: ReportParts) -> str:
         layers=layers_section(parts),
         float_ops=float_ops_section(parts),
         tensors=tensors_section(parts),
+        refinements=refinements_picture(parts),
         plan=_plan(parts.plan),
         facts=_facts(manifest),
     )
@@ -85,5 +86,6 @@ def _plan(text: str) -> str:
     lines = "\n".join(printable(line) for line in text.splitlines())
     return (
         "<details><summary>Each launch on the GPU</summary>"
-        f'<div class="scroll" tabindex="0"><pre>{lines}</pre></div></details>'
+        '<div class="scroll" tabindex="0" role="group" aria-label="launches">'
+        f"<pre>{lines}</pre></div></details>"
     )

@@ -22,6 +22,8 @@ class ReportParts:
     histograms: Mapping[str, Histogram]
     latency: Sequence[Mapping[str, Any]] = ()
     record: BuildRecord = field(default_factory=BuildRecord)
+    by_method: Mapping[str, float] = field(default_factory=dict)  # SQNR dB on `golden` inputs
+    golden: int = 0
     bytes_float: int = 0  # of the model as it arrived; 0 where it is not known
     bytes_int8: int = 0
     plan: str = ""  # of the GPU's kernels, as text

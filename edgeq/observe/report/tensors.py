@@ -11,7 +11,7 @@ from edgeq.observe.charts.codes import codes_picture
 from edgeq.observe.charts.curve import Threshold, divergence_picture
 from edgeq.observe.charts.histogram import COLOURS, histogram_picture
 from edgeq.observe.charts.marks import number, printable, short
-from edgeq.observe.report.markup import clipped, dim, facts, figure
+from edgeq.observe.report.markup import SCROLLED, clipped, dim, facts, figure
 from edgeq.observe.report.parts import ReportParts
 
 CURVE_POINTS = 64
@@ -174,10 +174,7 @@ def _methods(tensor: TensorExplanation) -> str:
         + "</tr>"
         for name in tensor.methods
     )
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    return f"{SCROLLED}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
 METHOD_COLUMNS = ("SQNR dB", "clipped", "lo", "hi", "KL nats")

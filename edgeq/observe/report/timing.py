@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgeq.observe.charts.rows import Timed, latency_picture, stages_picture
+from edgeq.observe.charts.rows import Timed, dots_picture, latency_picture, stages_picture
 from edgeq.observe.report.markup import dim, figure, formatted, is_number, table
 from edgeq.observe.report.parts import ReportParts
 from edgeq.observe.report.verdict import engine_name
@@ -59,6 +59,19 @@ def _timed(ours: str) -> Any:
         return Timed(engine_name(kind), p50, max(p50, p90), words, kind == ours)
 
     return timed
+
+
+def refinements_picture(parts: ReportParts) -> str:
+    """Return what each refinement that was tried is worth, "" where none was."""
+    tried = parts.record.refinements
+    if len(tried) < 2:
+        return ""
+    kept = "+".join(parts.manifest.refined) or "none"
+    rows = [
+        (name.replace("_", " ").replace("+", " + "), db, name == kept) for name, db in tried.items()
+    ]
+    drawn = dots_picture(rows, "SQNR of the outputs by each refinement", "dB")
+    return figure(drawn, "Refinements tried: SQNR of the outputs, on samples kept for the choice")
 
 
 def stages_section(parts: ReportParts) -> str:

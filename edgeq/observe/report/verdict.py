@@ -47,7 +47,7 @@ def verdict_section(parts: ReportParts) -> str:
     return (
         f'<div class="verdict {css}"><p class="word">{word}</p>{said}'
         f"{f'<ul>{reasons}</ul>' if reasons else ''}</div>"
-        f'<ul class="tiles">{tiles}</ul>{_outputs(verdict)}{_warnings(parts)}'
+        f'<ul class="tiles">{tiles}</ul>{_outputs(verdict)}{_replaced(verdict)}{_warnings(parts)}'
     )
 
 
@@ -210,6 +210,28 @@ def _outputs(verdict: Mapping[str, Any]) -> str:
         for row in (*outputs, limits)
     ]
     return table(("output", *(name for name, _ in shown.values())), rows)
+
+
+def _replaced(verdict: Mapping[str, Any]) -> str:
+    """The engine that served when this one was built, pair by pair; "" where there was none."""
+    comparison = verdict.get("comparison")
+    if not isinstance(comparison, Mapping):
+        return ""
+    sets = {"what inputs are now": comparison.get("new"), "what they were": comparison.get("old")}
+    rows = [
+        (
+            name,
+            formatted(found.get("samples"), ",.0f"),
+            formatted(found.get("gained"), ",.0f"),
+            formatted(found.get("lost"), ",.0f"),
+            formatted(found.get("gain_db"), "+.1f"),
+            formatted(found.get("chance"), ".2%"),
+        )
+        for name, found in sets.items()
+        if isinstance(found, Mapping)
+    ]
+    header = ("held-out samples of", "samples", "choices gained", "lost", "SQNR dB", "by chance")
+    return "<h3>Against the engine that it replaces</h3>" + table(header, rows) if rows else ""
 
 
 def _warnings(parts: ReportParts) -> str:
