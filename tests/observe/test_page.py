@@ -65,8 +65,8 @@ def tags_of(status: dict[str, Any], tag: str) -> list[dict[str, str | None]]:
 
 def test_the_page_tells_version_engine_times_and_samples():
     text = text_of(a_status(face=a_model()))
-    for part in ("version 3, cpu-int8", "serving", "entropy", "p50 0.500 ms, p99 1.25 ms",
-                 "12.0 requests/s", "64, 16 held out", "version 2", "1,234 requests",
+    for part in ("version 3, cpu-int8", "serving", "entropy",
+                 "p50 0.500 ms (line), p99 1.25 ms (band)", "12.0 requests/s", "64, 16 held out", "version 2", "1,234 requests",
                  "None in the last 200 frames", "Nothing needs you"):  # fmt: skip
         assert part in text
 
@@ -81,6 +81,18 @@ def test_a_model_that_serves_nothing_says_so():
     assert "not served" in text
     assert "0 of 1 model served" in text
     assert "No request in the last hour" in text
+
+
+def test_a_version_that_has_just_taken_over_has_no_figures_yet():
+    live = {"version": "4", "engine": "cpu-int8", "since": NOW, "method": "entropy"}
+    assert "version 4 has just taken over" in text_of(a_status(face=a_model(live=live)))
+
+
+def test_a_model_that_nobody_asks_says_since_when():
+    old = [(NOW - 900 - 10 * n, "3", "cpu-int8", 120, 0.5, 1.25) for n in (2, 1, 0)]
+    text = text_of(a_status(face=a_model(series=a_series(*old))))
+    assert "no request since" in text
+    assert "60 min ago" in text
 
 
 def test_samples_that_do_not_suffice_are_shown_against_what_is_needed():

@@ -101,23 +101,23 @@ def _build(model: Model) -> Element | None:
 
 def _figures(name: str, model: Model, now: float) -> Element:
     """The picture of the last hour under what is so now."""
-    chart, point = latency_chart(name, model["series"], now), latest(model, now)
+    chart = latency_chart(name, model["series"], now)
     if chart is None:
         return element("p", "No request in the last hour.", class_="figures dim")
-    if point is None:
-        last = model["series"]["points"][-1]
-        said: list[Nodes] = ["No requests since ", moment(last[0])]
-    else:
-        rate = number(point[3] / model["series"]["interval_s"])
-        said = [
-            "p50 ",
-            element("strong", milliseconds(point[4])),
-            ", p99 ",
-            element("strong", milliseconds(point[5])),
-            f", {rate} requests/s",
-        ]
-    caption = element("figcaption", "Inference time: ", said)
+    caption = element("figcaption", "Inference time: ", _now(model, now))
     return element("figure", caption, chart, class_="figures")
+
+
+def _now(model: Model, now: float) -> list[Nodes]:
+    series, point = model["series"], latest(model, now)
+    if point is not None:
+        p50, p99 = (element("strong", milliseconds(each)) for each in point[4:6])
+        rate = number(point[3] / series["interval_s"])
+        return ["p50 ", p50, " (line), p99 ", p99, f" (band), {rate} requests/s"]
+    last = series["points"][-1]
+    if now - last[0] < 2 * series["interval_s"] and model["live"]:
+        return [f"version {model['live']['version']} has just taken over"]
+    return ["no request since ", moment(last[0])]
 
 
 def _facts(model: Model) -> Element:

@@ -23,7 +23,7 @@ Status = Mapping[str, Any]
 Concern = tuple[str, str, str, str]  # how bad, the model, what is wrong, a command that helps
 
 REFUSALS = ("build ", "recalibration refused")  # how a reason begins that is one
-LOOKS = {"failing": "bad", "drift": "bad", "fault": "busy", "build": "busy"}
+LOOKS = {"failing": "bad", "errors": "bad", "drift": "bad", "fault": "busy", "build": "busy"}
 
 
 def concerns(models: Mapping[str, Status]) -> list[Concern]:
@@ -42,7 +42,7 @@ def _concerns(name: str, model: Status) -> Iterator[Concern]:
     if model["health"]["errors"]:
         said = f"{plural(model['health']['errors'], 'request')} failed in the engine"
         back = f"edgeq rollback {word}" if model["previous"] else f"edgeq history {word}"
-        yield "failing", name, f"{said}, of {model['health']['requests']:,}", back
+        yield "errors", name, f"{said}, of {model['health']['requests']:,}", back
     if drift and drift["active"]:
         yield "drift", name, drift["reason"], f"edgeq recalibrate {word}"
 

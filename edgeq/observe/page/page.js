@@ -129,6 +129,7 @@ function show(update) {
 let seen = "";
 let failures = 0;
 let failing = null; // since when
+let reachedAt = "";
 let timer = 0;
 let isAsking = false;
 
@@ -149,7 +150,8 @@ function reached() {
   failing = null;
   found("unreachable").hidden = true;
   document.documentElement.classList.remove("stale");
-  found("as-of").textContent = `live, as of ${clock()}`;
+  reachedAt = clock();
+  found("as-of").textContent = `live, as of ${reachedAt}`;
 }
 
 function missed(error) {
@@ -161,6 +163,7 @@ function missed(error) {
     `The daemon is not reachable since ${failing}${why}. ` +
     "What stands below is from before; it is asked again every few seconds.";
   found("unreachable").hidden = false;
+  if (reachedAt) found("as-of").textContent = `as of ${reachedAt}`;
   document.documentElement.classList.add("stale");
 }
 

@@ -190,6 +190,7 @@ def test_a_daemon_that_refuses_is_said_to_and_asked_again(running: Any, opened: 
     opened.run(ASK)
     opened.wait("!document.getElementById('unreachable').hidden")
     assert "it answers 500" in opened.text()
+    assert opened.run("document.getElementById('as-of').textContent").startswith("as of ")
     running.admin.error = None
     opened.run("document.getElementById('try-now').focus()")
     opened.press("Enter")
