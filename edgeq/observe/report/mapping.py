@@ -111,19 +111,27 @@ def _compared(scores: Mapping[str, float], chosen: str) -> str:
     if MAX not in scores:
         return f"{chosen} served best."
     if chosen == MAX:
-        others = {name: db for name, db in scores.items() if name != MAX}
-        best = max(others, key=lambda name: others[name])
-        lead = scores[MAX] - others[best]
-        judged = "serves this model best" if lead >= 0.0 else "was asked for"
-        return (
-            f"Mapping by the maximum, which clips nothing, {judged}: {scores[MAX]:.1f} dB at the "
-            f"outputs, {abs(lead):.1f} dB {'more' if lead >= 0.0 else 'less'} than {best}, the "
-            "best of the others."
-        )
+        return _for_max(scores)
     gain = scores[chosen] - scores[MAX]
     return (
         f"Mapping by the maximum would have left {scores[MAX]:.1f} dB at the outputs; {chosen} "
         f"leaves {scores[chosen]:.1f} dB, {abs(gain):.1f} dB {'more' if gain >= 0 else 'less'}."
+    )
+
+
+def _for_max(scores: Mapping[str, float]) -> str:
+    others = {name: db for name, db in scores.items() if name != MAX}
+    best = max(others, key=lambda name: others[name])
+    lead = scores[MAX] - others[best]
+    judged = "serves this model best" if lead >= 0.0 else "was asked for"
+    if abs(lead) < EQUAL_DB:
+        judged, beside = "serves this model as well as any other", f"as by {best}"
+    else:
+        beside = f"{abs(lead):.1f} dB {'more' if lead > 0.0 else 'less'} than {best}, the best of"
+        beside += " the others"
+    return (
+        f"Mapping by the maximum, which clips nothing, {judged}: {scores[MAX]:.1f} dB at the "
+        f"outputs, {beside}."
     )
 
 
@@ -186,8 +194,8 @@ def _said(changes: Sequence[Change], differing: Sequence[Change], instead: str) 
     same = f" {alike} come out alike." if alike else ""
     if instead:
         return (
-            f"By {instead}, {better} of {len(changes)} tensors would be closer to float on their "
-            "own; yet it is the outputs that count, and those lose by what it clips." + same
+            f"By {instead}, {better} of {len(changes)} tensors would be closer to float, each "
+            "taken alone; what that does to the outputs, which count, is above." + same
         )
     return (
         f"{better} of {len(changes)} tensors are closer to float in the range in use than by "

@@ -67,7 +67,7 @@ def _card(
     return (
         f"<details{' open' if is_open else ''}><summary>{printable(short(tensor.name))} {tags}"
         f'{share}</summary><div class="tensor"><div class="pair">{_facts(tensor)}'
-        f"{_methods(tensor)}</div>{pictures}</div></details>"
+        f"{_methods(tensor)}</div>{pictures}{_full_name(tensor)}</div></details>"
     )
 
 
@@ -152,7 +152,6 @@ def _facts(tensor: TensorExplanation) -> str:
         holds = f"{number(tensor.int8_lo)} to {number(tensor.int8_hi)}"
     return facts(
         {
-            "name": tensor.name if tensor.name != short(tensor.name) else "",
             "values": f"{tensor.count:,} from {number(tensor.min)} to {number(tensor.max)}",
             "in use": f"{number(tensor.lo)} to {number(tensor.hi)} by {tensor.method}, "
             f"{clipped(tensor.clipped_ratio)} clipped",
@@ -160,6 +159,13 @@ def _facts(tensor: TensorExplanation) -> str:
             "one scale with": ", ".join(short(name) for name in tensor.shares_with[:8]),
         }
     )
+
+
+def _full_name(tensor: TensorExplanation) -> str:
+    """Return the name as the table has it, where a converter strung several together."""
+    if tensor.name == short(tensor.name):
+        return ""
+    return f'<p class="dim full-name">Full name: {printable(tensor.name)}</p>'
 
 
 def _methods(tensor: TensorExplanation) -> str:

@@ -63,13 +63,17 @@ def _built(parts: ReportParts) -> str:
     kept = len(manifest.float_ops)
     ops = f", {kept} {'op' if kept == 1 else 'ops'} kept float" if kept else ""
     refined = [name.replace("_", " ") for name in manifest.refined]
-    after = f", with {' and '.join(refined)}" if refined else ""
+    after = f", with {_listed(refined)}" if refined else ""
     scales = (
         "with the scales it arrived with"
         if manifest.method == "as-is"
         else f"with ranges by {manifest.method} from {manifest.samples:,} samples"
     )
     return f"Built: {engine_name(manifest.engine)}, {scales}{after}{ops}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _judged(verdict: Mapping[str, Any]) -> str:
