@@ -42,6 +42,7 @@ def test_an_open_page_sees_swap_refusal_and_restart_without_a_reload(
         assert {url.split("/")[2] for url in tab.requests()} == {f"127.0.0.1:{daemon.http_port}"}
 
         daemon.stop()
+        tab.run("document.dispatchEvent(new Event('visibilitychange'))")  # at once, not in 2 s
         tab.wait(UNREACHABLE)
         assert "version 2, float" in tab.text()
         daemon.start()
