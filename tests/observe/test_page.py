@@ -67,7 +67,8 @@ def test_the_page_tells_version_engine_times_and_samples():
     text = text_of(a_status(face=a_model()))
     for part in ("version 3, cpu-int8", "serving", "entropy",
                  "p50 0.500 ms (line), p99 1.25 ms (band)", "12.0 requests/s",
-                 "64, 16 held out", "version 2", "1,234 requests", "None in the last 200 frames", "Nothing needs you"):  # fmt: skip
+                 "64, 16 held out", "version 2", "1,234 requests",
+                 "None in the last 200 frames", "Nothing needs you"):  # fmt: skip
         assert part in text
 
 
