@@ -70,8 +70,7 @@ class Baseline:
 
     def __init__(self, int8: Model, ranges: Grids, threads: int) -> None:
         self._streams = _tensor_streams(int8, ranges)
-        tensors = tensors_of(int8, self._streams)
-        self._tapped = Tapped(int8, tensors, threads=threads, with_outputs=True)
+        self._tapped = _tapped(int8, tensors_of(int8, self._streams), threads)
         self._counter: StreamCounter | None = None
         self._frames: Evenly[Frame] = Evenly(REFERENCE_FRAMES)
         self._activations: Evenly[FrameCounts] = Evenly(ACTIVATION_FRAMES)
@@ -107,6 +106,16 @@ class Baseline:
     def close(self) -> None:
         """Free the interpreter."""
         self._tapped.close()
+
+
+def _tapped(int8: Model, tensors: Mapping[str, int], threads: int) -> Tapped:
+    """Show the activations, or only the outputs where the runtime refuses that."""
+    try:
+        return Tapped(int8, tensors, threads=threads, with_outputs=True)
+    except EngineError:
+        if not tensors:
+            raise
+        return Tapped(int8, {}, threads=threads, with_outputs=True)
 
 
 def measure_baseline(

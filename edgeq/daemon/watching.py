@@ -80,14 +80,23 @@ class WatchKeeper:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._saved: dict[str, tuple[float, int]] = {}  # when, and how many frames by then
+        self._told: dict[str, str] = {}  # the problem with activations that was told last
 
     def keep(self, deployment: Deployment) -> None:
         """Save, if it is time and frames came since the last time."""
         watch, now = deployment.monitor, time.monotonic()
         if watch is None:
             return
+        if watch.problem != self._told.get(deployment.name, ""):
+            self._tell(deployment.name, watch.problem)
         saved, frames = self._saved.setdefault(deployment.name, (now, 0))
         due = saved + self._context.config.drift.save_interval_s
         if now >= due and watch.frames != frames:
             save_watch(self._context, deployment)
             self._saved[deployment.name] = (now, watch.frames)
+
+    def _tell(self, name: str, problem: str) -> None:
+        self._told[name] = problem
+        if problem:
+            fields = {"model": name, "reason": problem}
+            logger.warning("activations are not looked at any more", extra=fields)
