@@ -1,7 +1,8 @@
 """The status page: a document, the files it loads, and what it shows now, for those that are open.
 
 An open page asks every 2 s. However many are open, the daemon looks once a second at most, on a
-thread; the answers in between are bytes that are there, and without a body where nothing changed.
+thread, and less often where a look takes long; the answers in between are bytes that are there,
+and without a body where nothing changed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from edgeq.serve.http.router import Route
 from edgeq.serve.http.threads import Threads
 
 FRESH_S = 1.0
+LOOKING_SHARE = 0.02  # of a core, at most
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 KEPT = {"Cache-Control": "max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 DOCUMENT = {**NO_STORE, "Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
@@ -33,7 +35,7 @@ DOCUMENT = {**NO_STORE, "Content-Security-Policy": POLICY, "Referrer-Policy": "n
 class _Look:
     """One look at the daemon."""
 
-    at: float  # time.monotonic()
+    until: float  # time.monotonic(), when it is to be looked again
     tag: str  # of what a page shows: another one shows something else
     body: bytes
     packed: bytes
@@ -80,7 +82,7 @@ class PageRoutes:
     def update(self, request: Request) -> Answer | Awaitable[Answer]:
         """GET /edgeq/page?seen=TAG; 204 where what has this tag is still so."""
         look = self._look
-        if look is not None and time.monotonic() - look.at < FRESH_S:
+        if look is not None and time.monotonic() < look.until:
             return _answer(request, look)
         return self._update(request)
 
@@ -95,11 +97,14 @@ class PageRoutes:
         return self._look
 
     def _make(self) -> _Look:
+        began = time.thread_time()
         update = self._page.update(self._status())
         shown = orjson.dumps({key: value for key, value in update.items() if key != "now"})
         tag = hashlib.sha256(shown).hexdigest()[:16]
         body = orjson.dumps({**update, "tag": tag})
-        return _Look(time.monotonic(), tag, body, gzip.compress(body, 1))
+        packed = gzip.compress(body, 1)
+        fresh_s = max(FRESH_S, (time.thread_time() - began) / LOOKING_SHARE)
+        return _Look(time.monotonic() + fresh_s, tag, body, packed)
 
 
 def _answer(request: Request, look: _Look) -> Answer:

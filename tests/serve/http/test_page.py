@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from edgeq.serve.http import page
 from edgeq.serve.http.page import FRESH_S
 from edgeq.serve.rights import Rights
 
@@ -77,6 +78,15 @@ def test_many_open_pages_make_the_daemon_look_once(running: Any) -> None:
         asked = [pages.submit(running.request, "GET", "/edgeq/page") for _ in range(40)]
         assert {answer.result().status for answer in asked} == {200}
     assert running.admin.looks <= 2  # a second may have passed
+
+
+def test_a_look_that_takes_long_is_shown_for_longer(
+    running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "FRESH_S", 0.0)
+    monkeypatch.setattr(page, "LOOKING_SHARE", 1e-9)
+    assert {running.request("GET", "/edgeq/page").status for _ in range(5)} == {200}
+    assert running.admin.looks == 1
 
 
 def test_a_look_that_fails_is_an_answer_and_the_next_looks_anew(running: Any) -> None:

@@ -54,6 +54,7 @@ def a_busy_box(**changes: Any) -> dict[str, Any]:
 def opened(running: Any, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tab]:
     """The page, open and live, before a daemon that looks at every request."""
     monkeypatch.setattr(page, "FRESH_S", 0.0)
+    monkeypatch.setattr(page, "LOOKING_SHARE", float("inf"))
     running.admin.changes = a_busy_box()
     tab = Tab(browser)
     tab.open(f"http://{running.address}/")
