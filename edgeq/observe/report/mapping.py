@@ -15,7 +15,7 @@ from edgeq.observe.report.markup import clipped, dim, figure, folded
 from edgeq.observe.report.parts import ReportParts
 
 MAX = "max"
-SHOWN = 10
+SHOWN, MOST_ROWS = 10, 150  # tensors
 EQUAL_DB = 0.05
 LIMIT_DB = 100.0  # of one tensor: beyond, every value is a code
 WHAT_IT_IS = (
@@ -175,7 +175,7 @@ def _by_tensor(changes: Sequence[Change], instead: str) -> str:
         return ""
     if not differing:
         return f"<p>Each of the {len(changes)} tensors comes out alike by all methods.</p>"
-    rest = differing[SHOWN:]
+    rest = differing[SHOWN:MOST_ROWS]
     more = folded(f"{len(rest)} more tensors", _rows(rest, differing, instead)) if rest else ""
     used = f"by {instead}" if instead else "in use"
     return (

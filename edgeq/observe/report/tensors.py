@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from edgeq.calibrate.entropy import divergence_curve
 from edgeq.calibrate.histogram import Histogram
 from edgeq.calibrate.methods import Magnitudes
@@ -11,16 +13,16 @@ from edgeq.observe.charts.codes import codes_picture
 from edgeq.observe.charts.curve import Threshold, divergence_picture
 from edgeq.observe.charts.histogram import COLOURS, histogram_picture
 from edgeq.observe.charts.marks import number, printable, short
-from edgeq.observe.report.markup import SCROLLED, clipped, dim, facts, figure
+from edgeq.observe.report.markup import SCROLLED, clipped, dim, facts, figure, folded, table
 from edgeq.observe.report.parts import ReportParts
 
 CURVE_POINTS = 64
-MOST_PICTURES = 160  # tensors: 8 kB each, so that the page stays readable; the others get a table
+MOST_CARDS = 100  # tensors: 9 kB each; with more the page would be over 1.5 MB
 NO_TENSORS = "the model arrived with scales of its own, or its calibration is not in the bundle"
 
 
 def tensors_section(parts: ReportParts) -> str:
-    """Return every tensor: those that cost most open, the rest folded."""
+    """Return every tensor: those of the worst layers open, others folded, very many as a table."""
     tensors = parts.explanation.tensors
     if not tensors:
         return f'<p class="dim">None: {NO_TENSORS}.</p>'
@@ -28,19 +30,37 @@ def tensors_section(parts: ReportParts) -> str:
     worst = {each.tensor: rank for rank, each in enumerate(parts.explanation.worst, 1)}
     ordered = sorted(tensors, key=lambda t: (worst.get(t.name, 99), -cost.get(t.name, 0.0)))
     cards = [
-        _card(
-            tensor,
-            parts.histograms.get(tensor.name),
-            cost.get(tensor.name),
-            is_open=tensor.name in worst,
-            is_drawn=place < MOST_PICTURES,
+        _card(tensor, parts.histograms.get(tensor.name), cost.get(tensor.name),
+              is_open=tensor.name in worst)
+        for tensor in ordered[:MOST_CARDS]
+    ]  # fmt: skip
+    opened = sum(tensor.name in worst for tensor in ordered[:MOST_CARDS])
+    rest = len(tensors) - opened
+    heading = f"<h3>The other {rest}</h3>" if opened and rest else ""
+    return (
+        "".join(cards[:opened])
+        + heading
+        + "".join(cards[opened:])
+        + _without_cards(ordered[MOST_CARDS:], cost)
+    )
+
+
+def _without_cards(tensors: Sequence[TensorExplanation], cost: Mapping[str, float]) -> str:
+    if not tensors:
+        return ""
+    rows = [
+        (
+            short(tensor.name),
+            f"{cost.get(tensor.name, 0.0):.1%}",
+            tensor.method,
+            clipped(tensor.clipped_ratio),
+            number(tensor.lo),
+            number(tensor.hi),
         )
-        for place, tensor in enumerate(ordered)
+        for tensor in tensors
     ]
-    rest = sum(t.name not in worst for t in tensors)
-    first, others = cards[: len(cards) - rest], cards[len(cards) - rest :]
-    heading = f"<h3>The other {rest}</h3>" if first and others else ""
-    return "".join(first) + heading + "".join(others)
+    listed = table(("tensor", "noise", "method", "clipped", "lo", "hi"), rows)
+    return folded(f"{len(tensors)} more, which cost least, without pictures", listed)
 
 
 def _costs(parts: ReportParts) -> dict[str, float]:
@@ -57,13 +77,12 @@ def _card(
     cost: float | None,
     *,
     is_open: bool,
-    is_drawn: bool,
 ) -> str:
     tags = " ".join(
         f'<span class="tag">{printable(tag.replace("_", " "))}</span>' for tag in tensor.tags
     )
     share = f'<span class="share">{cost:.1%} of the noise</span>' if cost else ""
-    pictures = _pictures(tensor, histogram) if is_drawn else ""
+    pictures = _pictures(tensor, histogram)
     return (
         f"<details{' open' if is_open else ''}><summary>{printable(short(tensor.name))} {tags}"
         f'{share}</summary><div class="tensor"><div class="pair">{_facts(tensor)}'
