@@ -19,7 +19,7 @@ from edgeq.drift.scales import width_ratio
 from edgeq.drift.state import DriftState, TensorDrift
 from edgeq.drift.statistics import CODE, LEAST_DEVIATION, Distances, deviation
 from edgeq.drift.stream import FrameCounts, Stream
-from edgeq.drift.window import Window
+from edgeq.drift.window import Window, place_of
 from edgeq.drift.words import HYSTERESIS, reason_in_words, unfit_in_words
 
 Array = npt.NDArray[Any]
@@ -223,7 +223,6 @@ def _rails(stream: Stream, p: Array, q: Array) -> dict[str, float]:
 
 
 def _variance(counts: Array) -> float:
-    """Of the reference frames' mean codes."""
-    sums = counts.sum(axis=1)
-    means = (counts[sums > 0] @ CODE) / sums[sums > 0]
-    return float(means.var()) if len(means) else 0.0
+    """Of the reference frames' places."""
+    seen = counts[counts.any(axis=1)]
+    return float(place_of(seen).var()) if len(seen) else 0.0

@@ -5,10 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeq.drift.window import MOST_STRETCH, Window
+from edgeq.drift.window import MOST_STRETCH, Window, place_of
 from tests.drift.streams import counted
 
 codes = st.lists(st.integers(0, 255), min_size=1, max_size=30)
+
+
+def variance_of(low: int, high: int) -> float:
+    """Of the places of single values, evenly from `low` to under `high`."""
+    return float(np.var([place_of(counted(code)) for code in range(low, high)]))
 
 
 def filled(size: int, places: list[int], variance: float = 0.0) -> Window:
@@ -63,7 +68,7 @@ def test_an_array_holds_all_of_a_window(places, size):
 
 def test_frames_that_do_not_hang_together_all_count():
     draw = np.random.default_rng(0)
-    window = filled(200, list(draw.integers(80, 120, 2000)), variance=40**2 / 12)
+    window = filled(200, list(draw.integers(80, 120, 2000)), variance=variance_of(80, 120))
     assert window.stretch == pytest.approx(1.0, abs=0.3)
 
 
@@ -71,7 +76,7 @@ def test_frames_that_do_not_hang_together_all_count():
 def test_frames_alike_count_as_about_one_and_the_window_reaches_further_back(times):
     draw = np.random.default_rng(0)
     places = np.repeat(draw.integers(80, 120, 1000), times)
-    window = filled(50, list(places), variance=40**2 / 12)
+    window = filled(50, list(places), variance=variance_of(80, 120))
     assert times <= window.stretch <= 3 * times
     assert window.kish > 3 * 50
     assert window.frames == pytest.approx(50, rel=0.25)
@@ -87,9 +92,15 @@ def test_darkness_is_not_taken_for_likeness():
     """A quarter of the variance is that of a darker picture, whose frames differ as much."""
     draw = np.random.default_rng(0)
     places = [*draw.integers(80, 160, 1000), *draw.integers(40, 80, 1000)]
-    window = filled(100, places, variance=80**2 / 12)
+    window = filled(100, places, variance=variance_of(80, 160))
     assert window.stretch == 1.0
 
 
 def test_what_never_changed_in_the_reference_has_no_correlation():
     assert filled(100, [5] * 200, variance=0.0).correlation == 0.0
+
+
+def test_shares_that_add_up_to_one_are_told_apart():
+    """Two scores: their mean is the same in every frame."""
+    sure, unsure = counted(0) + counted(255), counted(127) + counted(128)
+    assert abs(place_of(sure) - place_of(unsure)) > 50
