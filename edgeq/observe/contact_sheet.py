@@ -96,7 +96,7 @@ def _picture(sample: Sheet, picture: Sheet) -> str:
     described = f"{picture['input']} {picture['shape']} of {_clock(sample['time'])}"
     return (
         f'<img class="{css}" alt="{printable(described)}" '
-        f'title="{printable(described)}" loading="lazy" '
+        f'title="{printable(described)}" '
         f'src="data:{media};base64,{printable(str(picture["content"]))}">'
     )
 
