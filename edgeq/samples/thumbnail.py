@@ -27,6 +27,7 @@ LINE_SIZE = (160, 72)
 SMALL = 48  # px: such pictures are kept to the pixel, larger ones as JPEG, a fifth of the bytes
 PIXEL_SLACK = 2.0  # of 255: what rounding and resizing add
 LEAST_PIXEL_SPAN = 8.0  # of 255: values that span less may be anything
+MOST_PLACES = 4096
 TAIL = 0.05  # of the samples, at either end, may reach beyond the range that is shown
 INK = (58, 123, 200)  # readable on white and on black
 
@@ -63,19 +64,25 @@ class Display:
 
     def thumbnail(self, values: Array) -> Thumbnail:
         """Draw one sample's input of this form, the batch dimension included."""
-        shown = np.nan_to_num(_planes(values, self.form).astype(np.float64), posinf=0.0, neginf=0.0)
-        shown = np.clip(shown * self.scale + self.offset, 0.0, 255.0)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is odd is shown as something
+            shown = _planes(values, self.form) * self.scale.astype(np.float32)
+            shown = np.clip(shown + self.offset.astype(np.float32), 0.0, 255.0)
+        shown = np.nan_to_num(shown, copy=False)
         if self.form.kind == "line":
-            return _png(_line(shown[:, 0]))
-        pixels = np.rint(shown).astype(np.uint8)
+            return _png(_line(shown[:, 0].astype(np.float64)))
+        pixels = (shown + np.float32(0.5)).astype(np.uint8)
         pixels = pixels[..., ::-1] if self.is_bgr else pixels
         return _encoded(_shrunk(Image.fromarray(_colours(pixels))))
 
 
 def extent_of(form: Form, values: Array) -> tuple[Array, Array] | None:
-    """Return the least and the largest value of each channel; None where one is never finite."""
+    """Return the least and the largest value of each channel; None where one is never finite.
+
+    Of a large input, of some of its places: 0.3 ms instead of 8 for 224 x 224 x 3.
+    """
     planes = _planes(values, form)
-    rows = planes.reshape(-1, planes.shape[-1]).astype(np.float64)
+    rows = planes.reshape(-1, planes.shape[-1])
+    rows = rows[:: max(1, len(rows) // MOST_PLACES)].astype(np.float64)
     finite = np.isfinite(rows).all(axis=1)
     if not finite.any():
         return None

@@ -102,6 +102,13 @@ def test_odd_shapes_have_a_picture_too(shape):
     shown(displayed([values]), values)
 
 
+@pytest.mark.parametrize("least", [1e-44, -3e38])
+def test_values_of_any_size_are_told_apart(least):
+    values = np.array([[0.0, least]], np.float32)
+    drawn = shown(displayed([values]), values)
+    assert (drawn[..., 3] > 0).any()
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 def test_what_is_not_finite_is_shown_as_something(value):
     image, line = np.full((1, 4, 4, 3), value, np.float32), np.full((1, 9), value, np.float32)
