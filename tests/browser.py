@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WAIT_S = 15.0
 FLAGS = (
     "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu",
@@ -54,6 +54,14 @@ class Browser:
         self._received = b""
         self._answers: dict[int, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
+
+    def problem(self) -> str:
+        """Return why it cannot be used, "" where it can."""
+        try:
+            self.call("Browser.getVersion")
+        except (AssertionError, OSError) as error:
+            return str(error)
+        return ""
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> Any:
         """Return what a method gives; AssertionError where it fails or takes too long."""

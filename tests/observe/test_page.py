@@ -322,6 +322,13 @@ def test_the_quarantine_tells_reason_hint_and_what_to_type():
         assert part in text
 
 
+def test_of_many_refused_drops_the_older_ones_are_folded():
+    entries = [a_refusal(id=f"hand-{number}", error=f"cut {number}.") for number in range(20)]
+    text = text_of({**a_status(), "quarantine": entries})
+    assert text.index("cut 4.") < text.index("15 older") < text.index("cut 5.")
+    assert "older" not in text_of({**a_status(), "quarantine": entries[:5]}).replace("folder", "")
+
+
 def test_an_update_is_json_and_holds_what_the_document_shows():
     page, status = StatusPage(), a_status(face=a_model())
     update = json.loads(json.dumps(page.update(status)))

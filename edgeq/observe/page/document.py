@@ -16,6 +16,7 @@ from edgeq.observe.page.overview import attention, headline, states, summary
 from edgeq.observe.page.words import badge, command, moment, plural, row, table
 
 EVENTS_SHOWN = 12  # the older ones are folded away
+ENTRIES_SHOWN = 5  # of the quarantine
 FILES = {
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
@@ -188,13 +189,18 @@ def _event(event: Status) -> Element:
 
 
 def _quarantine(entries: Sequence[Status]) -> Element:
-    if not entries:
-        return _section("quarantine", "Quarantine", [element("p", "None.", class_="dim")])
-    listed = element("ul", [_entry(each) for each in entries], class_="entries")
-    counted = (
-        f"{plural(len(entries), 'drop')} refused; a file that is mended is simply dropped again."
-    )
-    return _section("quarantine", "Quarantine", [element("p", counted, class_="dim"), listed])
+    parts: list[Any] = [element("p", "None.", class_="dim")]
+    listed = [_entry(each) for each in entries]
+    if listed:
+        counted = plural(len(listed), "drop")
+        said = f"{counted} refused; a file that is mended is simply dropped again."
+        newest = element("ul", listed[:ENTRIES_SHOWN], class_="entries")
+        parts = [element("p", said, class_="dim"), newest]
+    if older := listed[ENTRIES_SHOWN:]:
+        fold = element("summary", f"{len(older)} older")
+        rows = element("ul", older, class_="entries")
+        parts.append(element("details", fold, rows, id="quarantine-older"))
+    return _section("quarantine", "Quarantine", parts)
 
 
 def _entry(entry: Status) -> Element:
