@@ -20,13 +20,17 @@ Json = dict[str, Any]
 
 
 class Prometheus:
-    """Scrapes `targets` several times a second, with the shipped configuration otherwise."""
+    """Scrapes a daemon, several times a second; the configuration is the shipped one otherwise."""
 
-    def __init__(self, folder: Path, tools: Path, *targets: str) -> None:
+    def __init__(
+        self, folder: Path, tools: Path, target: str, *, every: str = "250ms", instance: str = ""
+    ) -> None:
         config = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
-        config["global"] = {"scrape_interval": "250ms", "evaluation_interval": "500ms"}
+        config["global"] = {"scrape_interval": every, "evaluation_interval": every}
         config["rule_files"] = [str(SHIPPED / name) for name in config["rule_files"]]
-        config["scrape_configs"][0]["static_configs"] = [{"targets": list(targets)}]
+        labels = {"instance": instance} if instance else {}
+        static = {"targets": [target], "labels": labels}
+        config["scrape_configs"][0]["static_configs"] = [static]
         file = folder / "prometheus.yml"
         file.write_text(json.dumps(config))
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -44,14 +48,18 @@ class Prometheus:
         self._process.terminate()
         self._process.wait(10)
 
-    def get(self, path: str, **parameters: str | float) -> Json:
+    def body(self, path: str, **parameters: str | float) -> bytes:
         """Return what the API answers, an error among it."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request("GET", f"/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
-            return dict(json.loads(connection.getresponse().read()))
+            return connection.getresponse().read()
         finally:
             connection.close()
+
+    def get(self, path: str, **parameters: str | float) -> Json:
+        """Return the same, read."""
+        return dict(json.loads(self.body(path, **parameters)))
 
     def wait_up(self) -> list[Json]:
         """Return the targets, once each has been scraped."""

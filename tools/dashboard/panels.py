@@ -107,8 +107,9 @@ def graph(
     """
     custom: Json = {
         "drawStyle": "bars" if bars else "line",
-        "lineWidth": 1 if bars else 2,
-        "fillOpacity": 70 if bars else 0 if is_ranked else 10,
+        # Of stacked lines one that is 0 would lie on the sum of the others.
+        "lineWidth": 1 if bars else 0 if stacked else 2,
+        "fillOpacity": 70 if bars else 50 if stacked else 0 if is_ranked else 10,
         "showPoints": "never",
         "spanNulls": False,
         "axisSoftMin": 0,
@@ -176,6 +177,10 @@ def bar_gauge(
         "showUnfilled": True,
         "valueMode": "color",
         "namePlacement": "auto",
+        "sizing": "manual",
+        "minVizHeight": 16,
+        "maxVizHeight": 60,
+        "minVizWidth": 8,
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
     }
     return Panel("bargauge", title, text, (query,), width, 8, unit, options, defaults=defaults)

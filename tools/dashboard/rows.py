@@ -113,7 +113,7 @@ def overview() -> list[Panel]:
         stat("Models that drift", "What they see is not what they were calibrated on.",
              Query(f"sum(edgeq_drift_active{{{MODEL}}})"), thresholds=bad_if_any),
         table("Models", "One row for each model of each box, as it is now.", info, columns,
-              height=7, sort="box"),
+              height=6, sort="box"),
     ]  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def drift() -> list[Panel]:
               is_ranked=True, lowest=0.01),
         graph("Faulty frames", "Per second: constant, stuck, too dark or bright, not a number.",
               Query(f"sum by (model, tensor, fault) (rate(edgeq_input_health_total{{{MODEL}}}"
-                    f"{RATE})) > 0", "{{model}} {{tensor}} {{fault}}"), stacked=True),
+                    f"{RATE})) > 0", "{{model}} {{tensor}} {{fault}}")),
         table("Tensors now", "Live against calibration; worst first. Clipped: at the ends of the "
               "INT8 range, above calibration. Scale: what calibration would choose now, over what "
               "is in use.", queries, columns, sort="of its threshold", descending=True, height=10),
