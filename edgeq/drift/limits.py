@@ -39,6 +39,8 @@ class Limits:
 
     def at(self, frames: float) -> Bounds:
         """Interpolate, on logarithms, for an effective window of so many frames."""
+        if not np.isfinite(self.table).all():
+            return Bounds(math.inf, 1.0, 1.0)
         place = math.log(max(frames, 1.0))
         found = (float(np.exp(np.interp(place, LOG_WINDOWS, np.log(c)))) for c in self.table.T)
         statistic, low, high = found

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from edgeq.drift.limits import limits_of, practical_floor
+from edgeq.drift.limits import Bounds, limits_of, practical_floor
 from edgeq.drift.null import WINDOWS
 from edgeq.drift.options import DriftOptions
 from edgeq.drift.reference import DriftReference
@@ -63,4 +63,5 @@ def test_a_rail_s_bound_is_over_the_reference_s_share_and_only_of_tensors():
 def test_a_reference_of_too_few_frames_bounds_nothing():
     frames = frames_of(np.random.default_rng(0), 3)
     limits = limits_of(DriftReference.from_frames([IMAGE], frames), DriftOptions())
-    assert limits["image"].at(100).statistic == math.inf
+    for size in (3, 100, 130, 1e5):
+        assert limits["image"].at(size) == Bounds(math.inf, 1.0, 1.0)
