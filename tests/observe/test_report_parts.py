@@ -203,3 +203,14 @@ def test_a_verdict_without_outputs_is_a_page_too(parts):
     assert "It was judged on 16 held-out" in text_of(
         replace(parts, verdict={**VERDICT, "outputs": []})
     )
+
+
+def test_a_model_that_came_as_int8_is_compared_with_the_reference_kernels(parts):
+    output = {"name": "y", "agreement": None, "accepted": None, "cosine": 0.9999, "sqnr_db": 31.0}
+    verdict = {**VERDICT, "outputs": [output]}
+    manifest = a_manifest(method="as-is", refined=(), float_ops=(), samples=0)
+    text = text_of(replace(parts, manifest=manifest, verdict=verdict, record=BuildRecord(),
+                           explanation=Explanation(()), histograms={}))  # fmt: skip
+    for word in ("with the scales it arrived with", "as it arrived", "Nothing was mapped here",
+                 "Against the runtime's reference kernels on 16 held-out samples"):  # fmt: skip
+        assert word in text

@@ -87,6 +87,8 @@ def _whole_model(parts: ReportParts) -> str:
 def _on_golden_inputs(parts: ReportParts) -> str:
     """What is measured after a build that was told its method."""
     scores, method = parts.by_method, parts.manifest.method
+    if not parts.explanation.tensors:
+        return dim("Nothing was mapped here: the model came with scales of its own, or as float.")
     if len(scores) < 2 or method not in scores:
         return dim(
             "The whole model by other methods was not measured in this build: with --method auto "

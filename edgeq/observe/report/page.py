@@ -69,7 +69,7 @@ def _facts(manifest: Manifest) -> str:
             "engine": f"{manifest.engine}, ranges by {manifest.method}",
             "kernels": "; ".join(engine_lines(manifest.details)),
             "refined": ", ".join(manifest.refined),
-            "samples": str(manifest.samples),
+            "samples": str(manifest.samples or ""),
             "model": f"SHA-256 {manifest.model_sha256}",
             "made": f"{_clock(manifest.created)} by edgeq {manifest.edgeq} on {manifest.runtime}",
         }

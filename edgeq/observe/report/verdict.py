@@ -17,6 +17,7 @@ OUTPUT_COLUMNS = {
     "cosine": ("cosine", ".4f"),
     "sqnr_db": ("SQNR dB", ".1f"),
 }
+AS_IS = "as-is"  # the method of a model that arrived as INT8
 DIFFERENT = 1.02  # times as fast: less is the noise of measuring
 
 
@@ -39,7 +40,7 @@ def verdict_section(parts: ReportParts) -> str:
     else:
         is_passed = bool(verdict.get("passed"))
         word, css = ("Passed", "good") if is_passed else ("Refused", "bad")
-        said = f"<p>{printable(_built(parts))} {printable(_judged(verdict))}</p>"
+        said = f"<p>{printable(_built(parts))} {printable(_judged(verdict, _reference(parts)))}</p>"
     reasons = "".join(
         f"<li>{printable(str(each))}</li>" for each in several(verdict.get("reasons"))
     )
@@ -66,7 +67,7 @@ def _built(parts: ReportParts) -> str:
     after = f", with {_listed(refined)}" if refined else ""
     scales = (
         "with the scales it arrived with"
-        if manifest.method == "as-is"
+        if manifest.method == AS_IS
         else f"with ranges by {manifest.method} from {manifest.samples:,} samples"
     )
     return f"Built: {engine_name(manifest.engine)}, {scales}{after}{ops}."
@@ -76,7 +77,12 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _judged(verdict: Mapping[str, Any]) -> str:
+def _reference(parts: ReportParts) -> str:
+    """What the engine was compared with."""
+    return "the runtime's reference kernels" if parts.manifest.method == AS_IS else "float"
+
+
+def _judged(verdict: Mapping[str, Any], reference: str) -> str:
     """Say in words what the gate compared, and against what."""
     outputs, gate = _rows(verdict), _gate(verdict)
     on = f"on {formatted(verdict.get('samples'), ',')} held-out samples"
@@ -84,17 +90,18 @@ def _judged(verdict: Mapping[str, Any]) -> str:
         return f"It was judged {on}."
     scored = [row for row in outputs if is_number(row.get("accepted"))]
     if scored:
+        model = "the float model" if reference == "float" else reference
         worst = min(scored, key=lambda row: float(row["accepted"]))
         same = formatted(worst.get("agreement"), ".1%")
         text = (
-            f"It gives the float model's answer {on}: {formatted(worst['accepted'], '.1%')} of "
+            f"It gives the answer of {model} {on}: {formatted(worst['accepted'], '.1%')} of "
             f"the time (the same first choice in {same}; a choice between near-equals counts), "
             f"where the gate asks for {formatted(gate.get('agreement'), '.1%')}"
             f"{_doubt(worst, gate)}"
         )
     else:
         text = (
-            f"Against float {on} it has {_worst(outputs)}; the gate asks for a cosine of "
+            f"Against {reference} {on} it has {_worst(outputs)}; the gate asks for a cosine of "
             f"{formatted(gate.get('cosine'), '.4g')} and {formatted(gate.get('sqnr_db'), '.4g')} dB"
         )
     return text + "."
@@ -154,7 +161,7 @@ def _fidelity(verdict: Mapping[str, Any]) -> list[Tile]:
 
     wanted = (
         ("answers as float", scores, "accepted", ".1%", gate.get("agreement")),
-        ("cosine to float", others, "cosine", ".4f", gate.get("cosine")),
+        ("cosine", others, "cosine", ".4f", gate.get("cosine")),
         ("SQNR", others or scores, "sqnr_db", ".1f", gate.get("sqnr_db") if others else None),
     )
     return [tile(*each) for each in wanted if any(is_number(r.get(each[2])) for r in each[1])]
@@ -181,6 +188,8 @@ def _speed(latency: Sequence[Mapping[str, Any]], engine: str) -> list[Tile]:
 def _sizes(parts: ReportParts) -> list[Tile]:
     if not parts.bytes_int8 or not parts.bytes_float:
         return []
+    if parts.manifest.method == AS_IS:
+        return [Tile("size", size(parts.bytes_int8), "as it arrived")]
     share = parts.bytes_int8 / parts.bytes_float
     return [Tile("size", size(parts.bytes_int8), f"{share:.0%} of {size(parts.bytes_float)}")]
 
