@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import queue
 import shutil
 import subprocess
@@ -152,10 +153,17 @@ def _probed_once(probes: dict[bytes, Probe], monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def house(tmp_path: Path, _probed_once: None) -> Iterator[House]:
-    (tmp_path / "edgeq.yaml").write_text(CONFIG)
-    config = load(tmp_path / "edgeq.yaml", {})
-    for folder in (config.models_dir, config.state_dir):
-        folder.mkdir()
+    with open_house(tmp_path) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def open_house(folder: Path) -> Iterator[House]:
+    """Open a daemon's parts over a state folder, made where it is missing."""
+    (folder / "edgeq.yaml").write_text(CONFIG)
+    config = load(folder / "edgeq.yaml", {})
+    for directory in (config.models_dir, config.state_dir):
+        directory.mkdir(exist_ok=True)
     paths = Paths(config.state_dir)
     registry = Registry(paths.registry)
     metrics = Metrics("0", "test")

@@ -1,0 +1,3 @@
+from tests.daemon.conftest import built
+
+__all__ = ["built"]
