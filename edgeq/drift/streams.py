@@ -32,7 +32,7 @@ LEAST_SIDE = 8  # of an image, in pixels
 MOST_ASPECT = 4.0  # a longer strip is a spectrogram or a series of features
 IMAGE_CHANNELS = (1, 3, 4)
 MOST_VALUES = 1 << 18  # of a larger tensor every n-th row or value is counted: 0.5 ms
-GRADIENT_VALUES = 1 << 15  # that tell how sharp an image is
+GRADIENT_VALUES = 1 << 13  # that tell how sharp an image is
 SUM_TOLERANCE = 0.1  # of scores that are shares: INT8 rounds each of them
 LEAST_MARGIN = 1e-3  # on either side of a scalar that was the same in every frame
 
@@ -218,9 +218,10 @@ def score_scalars(scores: Array) -> dict[str, float]:
 
 
 def count_scalar(value: float, stream: Stream) -> Array:
-    """Return the counts of one value."""
+    """Return the counts of one value; `Stream.codes` would take 8 us for it."""
     counts = np.zeros(CODES, np.int32)
-    counts[int(stream.codes(np.float64(value)))] = 1
+    place = round((value - stream.lo) * ((CODES - 1) / (stream.hi - stream.lo)))
+    counts[min(max(place, 0), CODES - 1)] = 1
     return counts
 
 
