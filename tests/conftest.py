@@ -15,17 +15,30 @@ from edgeq.samples.store import Sample, sample_id
 from edgeq.systemd import FdStore, Notifier
 from tests import browser as chromium
 from tests import tiny
+from tests.run_folder import close_run_folder, open_run_folder
 from tests.service_manager import ServiceManager
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 
-def pytest_configure() -> None:
-    """Let no property fail because the machine is busy."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Let no property fail because the machine is busy; open the folder of the run."""
     slow = [HealthCheck.too_slow]
     settings.register_profile("patient", deadline=None, suppress_health_check=slow)
     settings.load_profile("patient")
+    if not _is_worker(config):
+        open_run_folder()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Close the folder of the run."""
+    if not _is_worker(config):
+        close_run_folder()
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

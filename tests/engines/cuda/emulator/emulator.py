@@ -5,15 +5,18 @@ from __future__ import annotations
 import atexit
 import functools
 import hashlib
+import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.run_folder import made_once
 
 HERE = Path(__file__).resolve().parent
 RUNTIME = ("runtime.cpp", "switch.cpp", "collectives.cpp", "faults.cpp")
@@ -37,6 +40,18 @@ KERNEL_OPTIONS = (
     "-fno-sanitize-recover=all",
     "-nodefaultlibs",  # the runtime has the handlers of -fsanitize
 )
+COMPILER = """\
+#!/bin/sh
+# compile SOURCE -o LIBRARY: as g++ does it; what another process compiled is taken from there.
+set -eu
+digest=$(sha256sum <"$1")
+kept="{folder}/${{digest%% *}}.so"
+if [ ! -e "$kept" ]; then
+  {command} "$1" -o "$kept.$$"
+  mv "$kept.$$" "$kept"
+fi
+cp "$kept" "$3"
+"""
 POISONED_LOCALS = "-ftrivial-auto-var-init=pattern"  # from GCC 12 on
 
 
@@ -88,22 +103,22 @@ class Runner:
 
 
 class Emulator:
-    """Compiles kernels, each once, and keeps idle runners."""
+    """Compiles kernels, each once in a run of the tests, and keeps idle runners."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._idle: list[Runner] = []
-        self.options = (*KERNEL_OPTIONS, *_poisoned_locals())
-        self.runtime = self._build_runtime()
-        self._program = self._build_runner()
+        self.compiler = folder / "compile"
+        self.runtime = folder / "libemulator.so"
+        self._program = folder / "runner"
 
     def library(self, source: str) -> Path:
         """Compile a rendered source."""
-        path = self.folder / f"{hashlib.sha256(source.encode()).hexdigest()[:24]}.so"
+        path = self.folder / f"{hashlib.sha256(source.encode()).hexdigest()}.so"
         if not path.exists():
-            text = path.with_suffix(".cu")
+            text = path.with_suffix(f".{os.getpid()}.cu")
             text.write_text(source)
-            _compile([*self.options, text, "-o", path])
+            _run([self.compiler, text, "-o", text.with_suffix(".so")])
         return path
 
     def runner(self) -> Runner:
@@ -123,19 +138,6 @@ class Emulator:
             runner.close()
         self._idle.clear()
 
-    def _build_runtime(self) -> Path:
-        path = self.folder / "libemulator.so"
-        sources = [HERE / name for name in RUNTIME]
-        soname = f"-Wl,-soname,{path.name}"
-        _compile(["-std=c++17", "-O2", "-fPIC", "-shared", soname, *sources, "-o", path])
-        return path
-
-    def _build_runner(self) -> Path:
-        path = self.folder / "runner"
-        link = [f"-L{self.folder}", "-lemulator", f"-Wl,-rpath,{self.folder}", "-ldl"]
-        _compile(["-std=c++17", "-O1", HERE / "runner.cpp", "-o", path, *link])
-        return path
-
 
 @functools.cache
 def emulator() -> Emulator:
@@ -144,11 +146,23 @@ def emulator() -> Emulator:
         pytest.skip("needs g++ to emulate kernels; it is not installed")
     if platform.machine() not in ("x86_64", "aarch64"):
         pytest.skip(f"the emulator switches stacks on x86-64 and aarch64, not {platform.machine()}")
-    folder = tempfile.mkdtemp(prefix="edgeq-emulator-")
-    result = Emulator(Path(folder))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    result = Emulator(made_once("emulator", _build))
     atexit.register(result.close)
     return result
+
+
+def _build(folder: Path) -> None:
+    """Build the runtime, the runner, and a compiler of kernels that compiles each source once."""
+    runtime = folder / "libemulator.so"
+    sources = [HERE / name for name in RUNTIME]
+    soname = f"-Wl,-soname,{runtime.name}"
+    _run(["g++", "-std=c++17", "-O2", "-fPIC", "-shared", soname, *sources, "-o", runtime])
+    link = [f"-L{folder}", "-lemulator", f"-Wl,-rpath,{folder}", "-ldl"]
+    _run(["g++", "-std=c++17", "-O1", HERE / "runner.cpp", "-o", folder / "runner", *link])
+    compiler = folder / "compile"
+    command = shlex.join(["g++", *KERNEL_OPTIONS, *_poisoned_locals()])
+    compiler.write_text(COMPILER.format(folder=folder, command=command))
+    compiler.chmod(0o700)
 
 
 def with_source_line(message: str, source: str) -> str:
@@ -165,9 +179,7 @@ def _poisoned_locals() -> tuple[str, ...]:
     return (POISONED_LOCALS,) if int(said.stdout.split(".")[0]) >= 12 else ()
 
 
-def _compile(arguments: Sequence[object]) -> None:
-    done = subprocess.run(
-        ["g++", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+def _run(command: Sequence[object]) -> None:
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise EmulatorFault(f"g++ refuses the source:\n{done.stderr[:4000]}")

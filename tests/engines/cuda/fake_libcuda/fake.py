@@ -13,7 +13,6 @@ import shlex
 import struct
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 
 from tests.engines.cuda.emulator.emulator import HERE as EMULATOR
 from tests.engines.cuda.emulator.emulator import emulator
+from tests.run_folder import made_once
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[3]
@@ -110,7 +110,7 @@ class FakeGpu:
             "LD_LIBRARY_PATH": str(folder),
             "PYTHONPATH": os.pathsep.join([str(self.libraries.site), str(ROOT)]),
             "EDGEQ_NVRTC": str(folder / "libnvrtc.so.12"),
-            "FAKE_NVRTC_COMMAND": shlex.join(["g++", *emulator().options]),
+            "FAKE_NVRTC_COMMAND": shlex.quote(str(emulator().compiler)),
             "FAKE_CUDA_CONTROL": str(self.control.path),
             **{f"FAKE_CUDA_{name.upper()}": str(value) for name, value in settings.items()},
         }
@@ -140,14 +140,16 @@ def fake_cuda() -> FakeCuda:
     site, problem = _pycuda_site()
     if problem:
         pytest.skip(f"pycuda cannot be built: {problem}")
-    folder = Path(tempfile.mkdtemp(prefix="fake-cuda-", dir=runtime.parent))
-    _compile(["nvrtc.cpp"], folder / "libnvrtc.so.12")
-    stubs = folder / "stubs.cpp"
-    stubs.write_text(_stubs(site))
-    link = [f"-L{runtime.parent}", "-lemulator", f"-Wl,-rpath,{runtime.parent}", "-ldl"]
-    options = [f"-I{EMULATOR}", "-Wl,-soname,libcuda.so.1"]
-    _compile([*SOURCES, stubs], folder / "libcuda.so.1", *options, *link)
-    return FakeCuda(folder, site)
+
+    def build(folder: Path) -> None:
+        _compile(["nvrtc.cpp"], folder / "libnvrtc.so.12")
+        stubs = folder / "stubs.cpp"
+        stubs.write_text(_stubs(site))
+        link = [f"-L{runtime.parent}", "-lemulator", f"-Wl,-rpath,{runtime.parent}", "-ldl"]
+        options = [f"-I{EMULATOR}", "-Wl,-soname,libcuda.so.1"]
+        _compile([*SOURCES, stubs], folder / "libcuda.so.1", *options, *link)
+
+    return FakeCuda(made_once("fake_cuda", build), site)
 
 
 @functools.cache
