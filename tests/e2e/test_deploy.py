@@ -20,15 +20,6 @@ from tests.e2e.daemon import Daemon, infer
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tritonclient.*")
 
 
-def serve_int8(daemon: Daemon, digits: Path) -> dict:
-    """Start, drop, give samples, and wait for the INT8 engine."""
-    daemon.start()
-    daemon.drop(digits / "digits.tflite", "digits")
-    daemon.wait_served("digits", "float")
-    daemon.client.add_samples("digits", digits / "digits_samples.npz")
-    return daemon.wait_served("digits", "cpu-int8")
-
-
 def test_a_drop_is_served_as_float_then_as_int8_from_live_requests(
     daemon: Daemon, digits: Path, images: np.ndarray
 ):
@@ -64,77 +55,69 @@ def test_a_drop_is_served_as_float_then_as_int8_from_live_requests(
     assert told["version"] == "2"
 
 
-def test_a_new_drop_waits_for_its_int8_engine_while_the_old_serves(daemon: Daemon, digits: Path):
-    serve_int8(daemon, digits)
-    daemon.drop(digits / "digits_v2.tflite", "digits")
-    model = daemon.wait_served("digits", not_version="2")
+def test_a_new_drop_waits_for_its_int8_engine_while_the_old_serves(serving: Daemon, digits: Path):
+    serving.drop(digits / "digits_v2.tflite", "digits")
+    model = serving.wait_served("digits", not_version="2")
     assert model["live"]["engine"] == "cpu-int8"
-    history = daemon.client.call("history", name="digits")
+    history = serving.client.call("history", name="digits")
     assert [v["engine"] for v in history["versions"]] == ["cpu-int8", "cpu-int8", "float"]
 
 
-def test_rollback_serves_the_previous_version_again(daemon: Daemon, digits: Path):
-    serve_int8(daemon, digits)
-    answer = daemon.client.call("rollback", name="digits")
+def test_rollback_serves_the_previous_version_again(serving: Daemon):
+    answer = serving.client.call("rollback", name="digits")
     assert (answer["version"], answer["engine"]) == ("1", "float")
-    assert daemon.status()["models"]["digits"]["live"]["version"] == "1"
+    assert serving.status()["models"]["digits"]["live"]["version"] == "1"
     with pytest.raises(DaemonError, match="99"):
-        daemon.client.call("rollback", name="digits", to="99")
+        serving.client.call("rollback", name="digits", to="99")
 
 
-def test_a_pinned_model_ignores_drops_until_it_is_unpinned(daemon: Daemon, digits: Path):
-    serve_int8(daemon, digits)
-    daemon.client.call("pin", name="digits")
-    daemon.drop(digits / "digits_v2.tflite", "digits")
+def test_a_pinned_model_ignores_drops_until_it_is_unpinned(serving: Daemon, digits: Path):
+    serving.client.call("pin", name="digits")
+    serving.drop(digits / "digits_v2.tflite", "digits")
     threading.Event().wait(1.5)
-    assert daemon.status()["models"]["digits"]["live"]["version"] == "2"
-    daemon.client.call("unpin", name="digits")
-    daemon.wait_served("digits", not_version="2")
+    assert serving.status()["models"]["digits"]["live"]["version"] == "2"
+    serving.client.call("unpin", name="digits")
+    serving.wait_served("digits", not_version="2")
 
 
-def test_recalibrate_builds_again_on_the_samples_of_now(daemon: Daemon, digits: Path):
-    serve_int8(daemon, digits)
-    daemon.client.call("recalibrate", name="digits")
-    model = daemon.wait_served("digits", not_version="2")
+def test_recalibrate_builds_again_on_the_samples_of_now(serving: Daemon):
+    serving.client.call("recalibrate", name="digits")
+    model = serving.wait_served("digits", not_version="2")
     assert model["live"]["engine"] == "cpu-int8"
 
 
-def test_an_int8_drop_is_served_as_it_is(daemon: Daemon, digits: Path, tmp_path: Path):
-    serve_int8(daemon, digits)
-    daemon.drop(daemon.root / "state/bundles/digits/2/int8.tflite", "ready")
-    model = daemon.wait_served("ready")
+def test_an_int8_drop_is_served_as_it_is(serving: Daemon, tmp_path: Path):
+    serving.drop(serving.root / "state/bundles/digits/2/int8.tflite", "ready")
+    model = serving.wait_served("ready")
     assert (model["live"]["engine"], model["live"]["method"]) == ("cpu-int8", "as-is")
 
 
 def test_a_model_with_another_interface_is_refused_under_the_same_name(
-    daemon: Daemon, digits: Path, tiny_model_bytes: bytes, tmp_path: Path
+    serving: Daemon, tiny_model_bytes: bytes, tmp_path: Path
 ):
-    serve_int8(daemon, digits)
     other = tmp_path / "other.bin"
     other.write_bytes(tiny_model_bytes)
-    daemon.drop(other, "digits")
-    status = daemon.wait("quarantined", lambda s: bool(s["quarantine"]))
+    serving.drop(other, "digits")
+    status = serving.wait("quarantined", lambda s: bool(s["quarantine"]))
     assert status["quarantine"][0]["stage"] == "interface"
     assert status["models"]["digits"]["live"]["version"] == "2"
 
 
-def test_after_a_stop_the_last_version_is_served_at_once(daemon: Daemon, digits: Path):
-    serve_int8(daemon, digits)
-    assert daemon.stop() == 0
-    assert daemon.start() < 15.0  # on an idle machine under a second
-    model = daemon.status()["models"]["digits"]
+def test_after_a_stop_the_last_version_is_served_at_once(serving: Daemon):
+    assert serving.stop() == 0
+    assert serving.start() < 15.0  # on an idle machine under a second
+    model = serving.status()["models"]["digits"]
     assert (model["live"]["version"], model["live"]["engine"]) == ("2", "cpu-int8")
     threading.Event().wait(1.5)
-    assert daemon.status()["models"]["digits"]["live"]["version"] == "2"  # no new build
+    assert serving.status()["models"]["digits"]["live"]["version"] == "2"  # no new build
 
 
-def test_a_stop_answers_the_requests_inside(daemon: Daemon, digits: Path, images: np.ndarray):
-    serve_int8(daemon, digits)
+def test_a_stop_answers_the_requests_inside(serving: Daemon, images: np.ndarray):
     failures: list[str] = []
     stopping = threading.Event()
 
     def send() -> None:
-        client = daemon.triton()
+        client = serving.triton()
         while True:  # refused after the stop is fine, cut off before it is not
             was_stopping = stopping.is_set()
             try:
@@ -149,7 +132,7 @@ def test_a_stop_answers_the_requests_inside(daemon: Daemon, digits: Path, images
         thread.start()
     threading.Event().wait(0.5)
     stopping.set()
-    assert daemon.stop() == 0
+    assert serving.stop() == 0
     for thread in threads:
         thread.join(20)
     assert not failures
@@ -179,11 +162,10 @@ def test_sighup_reloads_too(daemon: Daemon):
     daemon._wait_for_line("configuration reloaded", 0)
 
 
-def test_the_commands_talk_to_the_daemon(daemon: Daemon, digits: Path):
-    serve_int8(daemon, digits)
+def test_the_commands_talk_to_the_daemon(serving: Daemon):
 
     def edgeq(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "edgeq", *arguments, "--config", str(daemon.config)]
+        command = [sys.executable, "-m", "edgeq", *arguments, "--config", str(serving.config)]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     status = edgeq("status")
@@ -197,9 +179,8 @@ def test_the_commands_talk_to_the_daemon(daemon: Daemon, digits: Path):
     assert "nosuch" in unknown.stderr
 
 
-def test_the_page_and_the_status_are_open_and_the_commands_are_not(daemon: Daemon, digits: Path):
-    serve_int8(daemon, digits)
-    connection = http.client.HTTPConnection("127.0.0.1", daemon.http_port, timeout=10)
+def test_the_page_and_the_status_are_open_and_the_commands_are_not(serving: Daemon):
+    connection = http.client.HTTPConnection("127.0.0.1", serving.http_port, timeout=10)
     connection.request("GET", "/")
     response = connection.getresponse()
     page = response.read().decode()
@@ -212,15 +193,12 @@ def test_the_page_and_the_status_are_open_and_the_commands_are_not(daemon: Daemo
     connection.close()
 
 
-@pytest.mark.parametrize("name", ["load", "unload"])
-def test_the_repository_calls_stop_and_start_serving(daemon: Daemon, digits: Path, name: str):
-    serve_int8(daemon, digits)
-    client = DaemonOverSocket(daemon)
+def test_the_repository_calls_stop_and_start_serving(serving: Daemon):
+    client = DaemonOverSocket(serving)
     assert client.post("/v2/repository/models/digits/unload") == 200
-    assert daemon.status()["models"]["digits"]["live"] is None
-    if name == "load":
-        assert client.post("/v2/repository/models/digits/load") == 200
-        assert daemon.status()["models"]["digits"]["live"]["version"] == "2"
+    assert serving.status()["models"]["digits"]["live"] is None
+    assert client.post("/v2/repository/models/digits/load") == 200
+    assert serving.status()["models"]["digits"]["live"]["version"] == "2"
 
 
 class DaemonOverSocket:
