@@ -23,7 +23,7 @@ from tests.observe.statuses import (
     an_event,
 )
 
-VOID = {"meta", "br", "hr", "img", "input", "link"}
+VOID = {"meta", "br", "hr", "img", "input", "link", "wbr"}
 HOSTILE = "<script>alert(1)</script>\"'&$models ${x}"
 
 

@@ -70,7 +70,7 @@ def latency_chart(name: str, series: Mapping[str, Any], now: float) -> Element |
         _grid(axes),
         _lines(points, axes, interval_s),
         _requests(points, axes, interval_s),
-        _marks(swaps, axes),
+        _marks(points, swaps, axes),
         class_="chart",
         role="img",
         aria_label=_said(name, points, swaps, span_s),
@@ -158,38 +158,33 @@ def _requests(points: Points, axes: _Axes, interval_s: int) -> list[Element]:
     ]
 
 
-def _marks(swaps: Sequence[Mapping[str, Any]], axes: _Axes) -> list[Element]:
-    """A line at each swap with what serves since; of labels that would overlap the last stays."""
+def _marks(points: Points, swaps: Sequence[Mapping[str, Any]], axes: _Axes) -> list[Element]:
+    """A line at each swap and what serves since; of labels that would overlap the last stays."""
+    if not swaps:
+        return []
     parts = []
-    places = [axes.x(mark["time"]) for mark in swaps] + [2.0]
-    for mark, (x, following) in zip(swaps, pairwise(places), strict=True):
-        at = f"{x:.2%}"
-        said = f"version {mark['version']}, {mark['engine']}"
-        parts.append(
-            element(
-                "line",
-                element("title", said),
-                class_="swap",
-                x1=at,
-                x2=at,
-                y1=TOP - 5,
-                y2=TOP + PLOT + GAP + BARS,
-            )
-        )
+    versions = [points[0][1], *(mark["version"] for mark in swaps)]
+    places = [axes.x(points[0][0]), *(axes.x(mark["time"]) for mark in swaps), 2.0]
+    for mark, x in zip(swaps, places[1:], strict=False):
+        title = element("title", f"version {mark['version']}, {mark['engine']}")
+        at, bottom = f"{x:.2%}", TOP + PLOT + GAP + BARS
+        parts.append(element("line", title, class_="swap", x1=at, x2=at, y1=TOP - 5, y2=bottom))
+    for version, (x, following) in zip(versions, pairwise(places), strict=True):
         if following - x >= LABEL_SHARE:
-            anchor = "end" if x > 1 - LABEL_SHARE else "middle" if x > LABEL_SHARE else "start"
-            label = f"v{mark['version']}"
-            parts.append(
-                element(
-                    "text",
-                    label,
-                    class_=f"swap {_color(mark['version'])}",
-                    x=at,
-                    y=TOP - 8,
-                    text_anchor=anchor,
-                )
-            )
+            parts.append(_label(version, x))
     return parts
+
+
+def _label(version: str, x: float) -> Element:
+    anchor = "end" if x > 1 - LABEL_SHARE else "middle" if x > LABEL_SHARE else "start"
+    return element(
+        "text",
+        f"v{version}",
+        class_=f"swap {_color(version)}",
+        x=f"{x:.2%}",
+        y=TOP - 8,
+        text_anchor=anchor,
+    )
 
 
 def _runs(points: Points, interval_s: int) -> list[list[Sequence[Any]]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from edgeq.observe.page.element import Element, element
-from edgeq.observe.page.words import badge, number, percent, plural, row, table
+from edgeq.observe.page.words import badge, number, path, percent, plural, row, table
 
 SHOWN = 6  # streams; the others are folded away
 NOTABLE_RAIL = 0.001  # a share at a rail is told where it grew by this much
@@ -114,7 +114,7 @@ def _stream(worst: _Bound) -> Element:
         told = (value, number(stream.get("threshold")))
     bar = _bar(exceeds, f"{exceeds:.0%} of the threshold")
     is_active = stream.get("active", exceeds > 1)
-    return row(name, name, bar, *told, _notes(stream), class_="over" if is_active else None)
+    return row(name, path(name), bar, *told, _notes(stream), class_="over" if is_active else None)
 
 
 def _bar(exceeds: float, said: str) -> Element:

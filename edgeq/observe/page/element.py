@@ -14,7 +14,7 @@ Element = tuple[str, dict[str, str], list[Any]]
 Node = Element | str
 Nodes = Node | list[Any] | None
 
-VOID = frozenset({"meta", "link", "br", "hr"})
+VOID = frozenset({"meta", "link", "br", "hr", "wbr"})
 NARROW = "\N{NARROW NO-BREAK SPACE}"  # between a figure and its unit
 
 

@@ -58,6 +58,12 @@ def moment(seconds: float) -> Element:
     )
 
 
+def path(name: str) -> list[Node]:
+    """Return a name that breaks at its slashes first where it is too long for its place."""
+    first, *others = name.split("/")
+    return [first, *(node for part in others for node in ("/", element("wbr"), part))]
+
+
 def badge(text: str, look: str) -> Element:
     """Return a state in a frame; `look` is good, busy, bad or dim."""
     return element("span", text, class_=f"badge {look}")
