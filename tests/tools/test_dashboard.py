@@ -5,6 +5,7 @@ import re
 from tests.observe.metric_names import PROMETHEUS, exposed, named
 from tests.tools.shipped_dashboard import DASHBOARD, dashboard, expressions, panels
 from tools.dashboard.__main__ import text
+from tools.dashboard.pictures.__main__ import PICTURES
 
 # What PromQL on a dashboard cannot say more of than another metric does, or says once for all.
 NOT_SHOWN = {
@@ -81,3 +82,11 @@ def test_swaps_rollbacks_and_drift_are_marked_on_every_graph() -> None:
     marks = dashboard()["annotations"]["list"]
     assert [each["name"] for each in marks] == ["Swaps", "Rollbacks", "Drift"]
     assert all(each["enable"] for each in marks)
+
+
+def test_the_pictures_are_of_rows_that_there_are_and_small() -> None:
+    rows = {panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"}
+    for name, (first, after) in PICTURES.items():
+        assert {first, after} - {""} <= rows
+        picture = DASHBOARD.parent / f"{name}.png"
+        assert picture.stat().st_size < 150_000

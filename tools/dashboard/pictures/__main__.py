@@ -32,7 +32,6 @@ PICTURES = {
     "overview": ("Overview", "Drift"),
     "drift": ("Drift", "Samples, builds and swaps"),
     "builds": ("Samples, builds and swaps", "Board"),
-    "board": ("Board", ""),
 }
 
 
@@ -99,7 +98,9 @@ def draw(tab: Tab, address: str, scene: Scene, name: str, theme: str, target: Pa
     tab.picture(target)
     # A palette is enough for lines on one ground, and half the size.
     with Image.open(target) as picture:
-        small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        small = picture.convert("RGB").quantize(
+            256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
+        )
     small.save(target, optimize=True)
     print(f"{target}: {small.width}x{small.height}, {target.stat().st_size >> 10} kB")
 
