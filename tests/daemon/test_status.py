@@ -60,7 +60,13 @@ def test_the_page_shows_all_that_a_real_status_tells(
     answered = status_of(house)
     assert [s["version"] for s in answered["models"]["digits"]["series"]["swaps"]] == ["2"]
     text = re.sub(r"<[^>]*>", " ", Page().html(answered))
-    for part in ("version 2, cpu-int8", "probation", "1 drop refused", "Drift", "image", "v2"):
+    for part in (
+        "version 2, cpu-int8",
+        "probation",
+        "1 drop refused",
+        "No frame was looked at",
+        "v2",
+    ):
         assert part in text
     update = Page().update(answered)
     assert update["states"]["digits"].startswith("probation, version 2 on cpu-int8")
