@@ -7,7 +7,7 @@ order of reading; the first line of each says what goes in and what comes out.
                   -- composition --
     cli/          the commands; the only place that prints and exits
                       arguments output inputs client box building tables measuring reporting remote
-                      sheet
+                      samples
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
                       loop frontends deployer models deployment drops signatures interface publisher
                       loading probation jobs builder plane uploads capture watching drift series

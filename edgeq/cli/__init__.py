@@ -29,9 +29,9 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "measuring": ("eval", "bench"),
     "reporting": ("report",),
     "remote": (
-        "status", "pin", "unpin", "recalibrate", "history", "rollback", "quarantine", "samples",
-        "reload",
+        "status", "pin", "unpin", "recalibrate", "history", "rollback", "quarantine", "reload",
     ),
+    "samples": ("samples",),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Commands to a running daemon: status, history, rollback, pin, samples, quarantine, reload."""
+"""Commands to a running daemon: status, history, rollback, pin, quarantine, reload."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from edgeq.cli.arguments import (
     add_command,
     add_config,
     add_json,
-    existing_file,
     load_config,
 )
 from edgeq.cli.client import Credentials, DaemonClient
 from edgeq.cli.output import print_json, print_table, printable
-from edgeq.cli.sheet import add_sheet, folder_sheet, print_sheet, refuse_sheet_flags, write_sheet
 from edgeq.errors import UsageError
-from edgeq.samples.sheet import USUAL
 
 Row = tuple[object, ...]
 
@@ -31,7 +28,7 @@ def register(commands: Subparsers) -> None:
         commands, "status", run_status,
         help="what each model is doing", example="edgeq status --config /etc/edgeq/edgeq.yaml",
     )  # fmt: skip
-    _add_daemon(parser)
+    add_daemon(parser)
     for name, run, text in (
         ("pin", run_pin, "keep the version that serves, whatever is dropped"),
         ("unpin", run_unpin, "take drops again"),
@@ -39,29 +36,28 @@ def register(commands: Subparsers) -> None:
     ):
         parser = add_command(commands, name, run, help=text, example=f"edgeq {name} face")
         parser.add_argument("name", metavar="NAME")
-        _add_daemon(parser)
+        add_daemon(parser)
     parser = add_command(
         commands, "history", run_history,
         help="versions and events of a model, or of all", example="edgeq history face",
     )  # fmt: skip
     parser.add_argument("name", nargs="?", metavar="NAME")
-    _add_daemon(parser)
+    add_daemon(parser)
     parser = add_command(
         commands, "rollback", run_rollback,
         help="serve the previous version again", example="edgeq rollback face --to 3",
     )  # fmt: skip
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--to", metavar="VERSION", help="a version of `edgeq history`")
-    _add_daemon(parser)
+    add_daemon(parser)
     _register_quarantine(commands)
-    _register_samples(commands)
     parser = add_command(
         commands, "reload", run_reload,
         help="re-read the configuration; returns when it is in force",
         example="edgeq reload --wait",
     )  # fmt: skip
     parser.add_argument("--wait", action="store_true", help="the default: kept for units")
-    _add_daemon(parser)
+    add_daemon(parser)
 
 
 def _register_quarantine(commands: Subparsers) -> None:
@@ -73,22 +69,11 @@ def _register_quarantine(commands: Subparsers) -> None:
         "action", nargs="?", default="list", choices=("list", "show", "retry", "rm")
     )
     parser.add_argument("id", nargs="?", help="as `edgeq quarantine list` shows it")
-    _add_daemon(parser)
+    add_daemon(parser)
 
 
-def _register_samples(commands: Subparsers) -> None:
-    parser = add_command(
-        commands, "samples", run_samples,
-        help="the samples a model is calibrated on", example="edgeq samples face add frames.npz",
-    )  # fmt: skip
-    parser.add_argument("name", metavar="NAME")
-    parser.add_argument("action", choices=("add", "list", "prune", "show"))
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
-    add_sheet(parser)
-    _add_daemon(parser)
-
-
-def _add_daemon(parser: argparse.ArgumentParser) -> None:
+def add_daemon(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name a daemon, and --json."""
     add_config(parser)
     parser.add_argument(
         "--url", help="http://HOST:PORT or https://HOST:PORT instead; token from $EDGEQ_TOKEN"
@@ -103,14 +88,21 @@ def _add_daemon(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def _client(options: argparse.Namespace) -> DaemonClient:
+def client_of(options: argparse.Namespace) -> DaemonClient:
+    """Return a client of the daemon that the flags or the configuration name.
+
+    Raises:
+        UsageError: none is named.
+        ConfigError: the configuration is wrong.
+    """
     if options.url:
         credentials = Credentials(options.token_file, options.ca, options.cert, options.key)
         return DaemonClient(url=options.url, credentials=credentials)
     return DaemonClient(unix_socket=load_config(options).socket_path)
 
 
-def _show(options: argparse.Namespace, result: Any, as_text: Callable[[Any], None]) -> int:
+def show(options: argparse.Namespace, result: Any, as_text: Callable[[Any], None]) -> int:
+    """Print a result as JSON where --json asks for it, else as text; returns the exit code."""
     if options.json:
         print_json(result)
     else:
@@ -120,7 +112,7 @@ def _show(options: argparse.Namespace, result: Any, as_text: Callable[[Any], Non
 
 def run_status(options: argparse.Namespace) -> int:
     """`edgeq status`."""
-    return _show(options, _client(options).status(), _print_status)
+    return show(options, client_of(options).status(), _print_status)
 
 
 def _print_status(status: Mapping[str, Any]) -> None:
@@ -145,12 +137,12 @@ def _status_row(name: str, model: Mapping[str, Any]) -> Row:
 
 def run_history(options: argparse.Namespace) -> int:
     """`edgeq history`."""
-    client = _client(options)
+    client = client_of(options)
     if options.name:
-        return _show(options, client.call("history", name=options.name), _print_history)
+        return show(options, client.call("history", name=options.name), _print_history)
     names = sorted(client.status()["models"])
     histories = {name: client.call("history", name=name) for name in names}
-    return _show(options, {"models": histories}, _print_histories)
+    return show(options, {"models": histories}, _print_histories)
 
 
 def _print_histories(result: Mapping[str, Any]) -> None:
@@ -163,41 +155,41 @@ def _print_histories(result: Mapping[str, Any]) -> None:
 def _print_history(history: Mapping[str, Any]) -> None:
     rows: list[Row] = [
         ("*" if str(v["version"]) == history["live"] else "", v["version"], v["state"],
-         v["engine"], v["method"], _clock(v["created"]), v["reason"])
+         v["engine"], v["method"], clock(v["created"]), v["reason"])
         for v in history["versions"]
     ]  # fmt: skip
     print_table(("", "version", "state", "engine", "method", "created", "reason"), rows)
     print()
     events: list[Row] = [
-        (_clock(e["time"]), e["version"] or "", e["kind"], e["message"]) for e in history["events"]
+        (clock(e["time"]), e["version"] or "", e["kind"], e["message"]) for e in history["events"]
     ]
     print_table(("time", "version", "event", ""), events)
 
 
 def run_rollback(options: argparse.Namespace) -> int:
     """`edgeq rollback`."""
-    result = _client(options).call("rollback", name=options.name, to=options.to)
-    return _show(
+    result = client_of(options).call("rollback", name=options.name, to=options.to)
+    return show(
         options, result, lambda r: print(f"{r['name']}: version {r['version']} serves again")
     )
 
 
 def run_pin(options: argparse.Namespace) -> int:
     """`edgeq pin`."""
-    result = _client(options).call("pin", name=options.name)
-    return _show(options, result, lambda r: print(f"{r['name']} stays at version {r['version']}"))
+    result = client_of(options).call("pin", name=options.name)
+    return show(options, result, lambda r: print(f"{r['name']} stays at version {r['version']}"))
 
 
 def run_unpin(options: argparse.Namespace) -> int:
     """`edgeq unpin`."""
-    result = _client(options).call("unpin", name=options.name)
-    return _show(options, result, lambda r: print(f"{r['name']} takes drops again"))
+    result = client_of(options).call("unpin", name=options.name)
+    return show(options, result, lambda r: print(f"{r['name']} takes drops again"))
 
 
 def run_recalibrate(options: argparse.Namespace) -> int:
     """`edgeq recalibrate`."""
-    result = _client(options).call("recalibrate", name=options.name)
-    return _show(
+    result = client_of(options).call("recalibrate", name=options.name)
+    return show(
         options, result, lambda r: print(f"{r['name']}: building from {r['samples']} samples")
     )
 
@@ -213,61 +205,24 @@ def run_quarantine(options: argparse.Namespace) -> int:
             f"quarantine list takes no id; {options.id!r} is one",
             hint=f"Use `edgeq quarantine show {options.id}`.",
         )
-    result = _client(options).call("quarantine", action=options.action, id=options.id)
-    return _show(options, result, _print_quarantine)
+    result = client_of(options).call("quarantine", action=options.action, id=options.id)
+    return show(options, result, _print_quarantine)
 
 
 def _print_quarantine(result: Mapping[str, Any]) -> None:
     if "entries" in result:
         rows: list[Row] = [
-            (e["id"], e["stage"], _clock(e["time"]), e["error"]) for e in result["entries"]
+            (e["id"], e["stage"], clock(e["time"]), e["error"]) for e in result["entries"]
         ]
         print_table(("id", "stage", "time", "reason"), rows)
         return
     for key, value in result.items():
-        print(f"{key:8s} {_clock(value) if key == 'time' else printable(str(value))}")
-
-
-def run_samples(options: argparse.Namespace) -> int:
-    """`edgeq samples`."""
-    if (options.action == "add") != bool(options.files):
-        needs = "needs a file" if options.action == "add" else "takes no file"
-        raise UsageError(
-            f"samples {options.action} {needs}",
-            hint="Write `edgeq samples NAME add FILE...`, .npy, .npz, .png or .jpg.",
-        )
-    refuse_sheet_flags(options)
-    if options.action == "show" and options.samples is not None:
-        sheet = folder_sheet(options)
-        return _show(options, write_sheet(options, sheet), print_sheet)
-    client = _client(options)
-    if options.action == "show":
-        limit = options.limit or USUAL
-        sheet = client.call("samples", name=options.name, action="show", limit=limit)
-        return _show(options, write_sheet(options, sheet), print_sheet)
-    if options.action == "add":
-        added = [client.add_samples(options.name, existing_file(path)) for path in options.files]
-        total = {**added[-1], "added": sum(answer["added"] for answer in added)}
-        return _show(options, total, lambda r: print(f"{r['added']} added, {r['stored']} stored"))
-    result = client.call("samples", name=options.name, action=options.action)
-    return _show(options, result, _print_samples)
-
-
-def _print_samples(result: Mapping[str, Any]) -> None:
-    if "removed" in result:
-        print(f"{result['removed']} captured samples removed")
-        return
-    rows: list[Row] = [
-        (row["id"][:12], row["origin"], "held out" if row["held_out"] else "fit",
-         row["bytes"], _clock(row["time"]))
-        for row in result["samples"]
-    ]  # fmt: skip
-    print_table(("sample", "origin", "set", "bytes", "time"), rows)
+        print(f"{key:8s} {clock(value) if key == 'time' else printable(str(value))}")
 
 
 def run_reload(options: argparse.Namespace) -> int:
     """`edgeq reload`."""
-    return _show(options, _client(options).call("reload"), _print_reload)
+    return show(options, client_of(options).call("reload"), _print_reload)
 
 
 def _print_reload(changes: Mapping[str, Any]) -> None:
@@ -276,5 +231,6 @@ def _print_reload(changes: Mapping[str, Any]) -> None:
         print(f"after a restart: {', '.join(changes['needs_restart'])}")
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time of this box's zone, to the second."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
