@@ -119,9 +119,17 @@ class _Draws:
     def window(self, size: int) -> Array:
         """Draw windows of `size` frames; once for all streams, so that they hang together."""
         if size not in self._windows:
-            drawn = self._draw.multinomial(size, self._even, DRAWS)
-            self._windows = {size: (drawn / size).astype(np.float32)}
+            self._windows = {size: self._times(size).astype(np.float32) / np.float32(size)}
         return self._windows[size]
+
+    def _times(self, size: int) -> Array:
+        """How often each frame is drawn; one by one is quicker for windows that hold few."""
+        frames = len(self._even)
+        if size > 2 * frames:
+            return self._draw.multinomial(size, self._even, DRAWS)
+        drawn = self._draw.integers(0, frames, (DRAWS, size))
+        drawn += np.arange(DRAWS)[:, np.newaxis] * frames
+        return np.bincount(drawn.reshape(-1), minlength=DRAWS * frames).reshape(DRAWS, frames)
 
 
 @dataclass(frozen=True)
