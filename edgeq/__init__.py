@@ -10,11 +10,11 @@ order of reading; the first line of each says what goes in and what comes out.
                       samples
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
                       loop frontends deployer models deployment drops signatures interface publisher
-                      loading probation jobs builder plane uploads capture watching drift series
-                      admin status
+                      loading probation jobs builder plane uploads capture watching drift
+                      recalibration episodes series admin status
     build/        float model + samples -> bundle: calibrate, choose, refine, prove, write
-                      pipeline options work forms layers fidelity refining gate parts mixes
-                      difference comparison mixed deploying baseline bundling
+                      pipeline options work conditions forms layers fidelity refining gate
+                      parts mixes difference comparison mixed deploying baseline bundling
     config/       YAML and environment -> Config, and from it each stage's own Options
                       schema server fields document load validation sidecar changes
                       web_config cautions

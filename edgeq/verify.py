@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,10 +28,12 @@ from edgeq.tflite.logits import centered
 Array = npt.NDArray[Any]
 Infer = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 Task = Literal["auto", "classification", "regression"]
+Parts = Callable[[Sample], Collection[str]]
 
 WILSON_Z = 1.645  # one-sided 95 %
 UNDECIDED = 0.5  # float rates the engine's class at least half as likely as its own: no error
 SUM_TOLERANCE = 0.02  # of a softmax's sum
+OLD, NEW = "old", "new"  # held-out samples from before, and of what the inputs are now
 LIMIT_DB = 200.0  # what an exact match is reported as: JSON has no infinity
 
 
@@ -62,13 +64,18 @@ class OutputFidelity:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The gate's answer, and everything it rests on."""
+    """The gate's answer, and everything it rests on.
+
+    `parts` are the same over some of the samples: `OLD`, `NEW`, and each stratum of a store that
+    has enough of them. Each must pass: a mean over all would let one condition pay for another.
+    """
 
     passed: bool
     samples: int
     reasons: tuple[str, ...]  # why not; empty when passed
     outputs: tuple[OutputFidelity, ...]
     thresholds: VerifyOptions
+    parts: Mapping[str, Verdict] = field(default_factory=dict)
 
     @property
     def agreement(self) -> float | None:
@@ -88,7 +95,11 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """Return what `verdict.json` holds."""
         worst = {"agreement": self.agreement, "sqnr_db": self.sqnr_db, "cosine": self.cosine}
-        return {**asdict(self), **worst}
+        own = asdict(replace(self, parts={}))
+        del own["parts"]
+        parts = {name: part.as_dict() for name, part in self.parts.items()}
+        sides = {name: parts.pop(name) for name in (OLD, NEW) if name in parts}
+        return {**own, **worst, **sides, **({"strata": parts} if parts else {})}
 
     def to_json(self) -> bytes:
         """Return the content of `verdict.json`."""
@@ -124,7 +135,7 @@ class OutputComparison:
         if expected.size:
             chosen, best = int(given.argmax()), int(expected.argmax())
             self._agreed += chosen == best
-            self._accepted += chosen == best or _is_near_equal(expected, chosen)
+            self._accepted += chosen == best or is_near_equal(expected, chosen)
             self._signals.append(float(expected @ expected))
             self._noises.append(float(np.square(expected - given).sum()))
             self._cosines.append(_cosine(expected, given))
@@ -154,29 +165,62 @@ def verify(
     samples: Iterable[Sample],
     options: VerifyOptions,
     progress: Callable[[int], None] | None = None,
+    parts_of: Parts | None = None,
 ) -> Verdict:
     """Compare `candidate` with `reference` on held-out samples and decide.
+
+    `parts_of` names the parts that a sample is of, which are judged by themselves, too.
 
     Raises:
         CalibrationError: there is no sample to judge by.
     """
-    comparisons = {s.name: OutputComparison(s.name, options.task) for s in candidate.outputs}
-    count = 0
+    whole = _Judgement(candidate, options)
+    parts: dict[str, _Judgement] = {}
     for sample in samples:
         expected, given = reference(sample.inputs), candidate.infer(sample.inputs)
-        for name, comparison in comparisons.items():
-            comparison.add(expected[name], given[name])
-        count += 1
+        whole.add(expected, given)
+        for part in parts_of(sample) if parts_of else ():
+            parts.setdefault(part, _Judgement(candidate, options)).add(expected, given)
         if progress is not None:
-            progress(count)
-    if not count:
+            progress(whole.count)
+    if not whole.count:
         raise CalibrationError(
             "there is no held-out sample to verify the engine on",
             hint="Add samples: at least two, so that one can be held out.",
         )
-    outputs = tuple(comparison.fidelity() for comparison in comparisons.values())
-    reasons = tuple(reason for output in outputs for reason in _objections(output, options, count))
-    return Verdict(not reasons, count, reasons, outputs, options)
+    return _with_parts(whole.verdict(), {name: part.verdict() for name, part in parts.items()})
+
+
+class _Judgement:
+    """Every output of an engine over some of the samples."""
+
+    def __init__(self, candidate: Engine, options: VerifyOptions) -> None:
+        self._options = options
+        self._outputs = [OutputComparison(spec.name, options.task) for spec in candidate.outputs]
+        self.count = 0
+
+    def add(self, expected: Mapping[str, Array], given: Mapping[str, Array]) -> None:
+        self.count += 1
+        for output in self._outputs:
+            output.add(expected[output.name], given[output.name])
+
+    def verdict(self) -> Verdict:
+        count, options = self.count, self._options
+        outputs = tuple(output.fidelity() for output in self._outputs)
+        found = tuple(
+            reason for output in outputs for reason in _objections(output, options, count)
+        )
+        return Verdict(not found, count, found, outputs, options)
+
+
+def _with_parts(whole: Verdict, parts: Mapping[str, Verdict]) -> Verdict:
+    reasons = [f"{_in_words(name)}: {r}" for name in sorted(parts) for r in parts[name].reasons]
+    reasons = [*whole.reasons, *reasons]
+    return replace(whole, passed=not reasons, reasons=tuple(reasons), parts=dict(parts))
+
+
+def _in_words(part: str) -> str:
+    return f"{part} samples" if part in (OLD, NEW) else f"samples {part!r}"
 
 
 def rank(
@@ -243,7 +287,7 @@ def _is_score_vector(values: Array, task: Task) -> bool:
     )
 
 
-def _is_near_equal(scores: Array, chosen: int) -> bool:
+def is_near_equal(scores: Array, chosen: int) -> bool:
     """True where float holds class `chosen` at least half as likely as its own first choice.
 
     Probabilities are taken as they are, other scores as logits.

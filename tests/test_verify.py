@@ -333,3 +333,41 @@ def test_what_all_logits_have_in_common_is_no_error():
 
 def test_without_samples_nothing_is_ranked():
     assert rank(scores_of, {"a": FakeEngine(scores_of)}, []) == {}
+
+
+# ---- parts
+
+
+def parts(sample: Sample) -> tuple[str, ...]:
+    return ("new",) if int(sample.id) >= 30 else ("old", "before")
+
+
+def judge_parts(wrong: Callable[[float], bool]) -> Any:
+    """40 samples, of which the last ten are new; the engine chooses another class where `wrong`."""
+    samples = [Sample(str(n), {"x": np.full((1, 4), n, np.float32)}) for n in range(40)]
+
+    def answer(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {"y": floats(*((0, 1) if wrong(inputs["x"][0, 0]) else (1, 0)), 0, 0)}
+
+    reference = FakeEngine(lambda _: {"y": floats(1, 0, 0, 0)})
+    options = VerifyOptions(agreement=0.8)
+    return verify(reference.infer, FakeEngine(answer), samples, options, None, parts)
+
+
+def test_each_part_must_pass_by_itself():
+    verdict = judge_parts(lambda x: x >= 35)
+    assert not verdict.passed
+    assert verdict.agreement == 35 / 40  # over all together it would do
+    (reason,) = verdict.reasons
+    assert reason.startswith("new samples: output 'y' chooses as float does in 50.0%")
+    assert verdict.parts["old"].passed
+
+
+def test_parts_are_in_the_verdict_beside_what_was_there_before():
+    whole = judge_parts(lambda x: x < 0).as_dict()
+    assert whole["passed"]
+    assert (whole["old"]["samples"], whole["new"]["samples"]) == (30, 10)
+    assert whole["strata"]["before"]["agreement"] == 1.0
+    plain = judge(lambda _: {"y": floats(1, 0, 0, 0)}, lambda _: {"y": floats(1, 0, 0, 0)})
+    assert set(whole) - set(plain.as_dict()) == {"old", "new", "strata"}
+    json.loads(judge_parts(lambda x: x < 0).to_json())

@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import edgeq
+from edgeq.build.baseline import measure_baseline
 from edgeq.build.deploying import Deployed
+from edgeq.build.difference import Comparison
+from edgeq.build.difference import as_dict as comparison_dict
 from edgeq.build.gate import Gated
 from edgeq.build.work import Made, Work
 from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
@@ -18,7 +21,6 @@ from edgeq.engines.base import PLAN_TEXT
 from edgeq.explain.explain import explain
 from edgeq.explain.explanation import Explanation
 from edgeq.files import sha256_bytes
-from edgeq.observe.drift import DriftReference
 from edgeq.observe.report import BuildRecord, ReportParts, report_html
 from edgeq.samples.split import SampleSource, only
 from edgeq.tflite.runtime import runtime_version
@@ -34,6 +36,7 @@ class Measured:
     golden: Golden
     explanation: Explanation
     live: SampleSource | None  # what inputs look like now; None: as the samples
+    comparison: Comparison | None = None  # with the engine that serves now
 
 
 def explained(work: Work, gated: Gated) -> Explanation:
@@ -59,7 +62,7 @@ def write(work: Work, out: Path, measured: Measured) -> Bundle:
         "int8.tflite": made.int8.to_bytes(),
         "verdict.json": _verdict_json(measured),
         "golden.npz": measured.golden.to_npz(),
-        "drift.npz": _drift_reference(work, measured.live),
+        "drift.npz": _drift_reference(work, made, measured.live),
         "explain.json": measured.explanation.to_json(),
         "build.json": _record(work, made).to_json(),
         "report.html": _report(work, measured, manifest),
@@ -81,7 +84,9 @@ def _observed(made: Made) -> Collection | None:
 def _verdict_json(measured: Measured) -> bytes:
     latency = [asdict(figure) for figure in measured.deployed.latency]
     verdict = measured.deployed.gated.verdict.as_dict()
-    return json.dumps({**verdict, "latency": latency}, indent=1).encode()
+    compared = comparison_dict(measured.comparison)
+    comparison = {"comparison": compared} if compared else {}
+    return json.dumps({**verdict, **comparison, "latency": latency}, indent=1).encode()
 
 
 def _calibration_files(made: Made) -> dict[str, bytes]:
@@ -97,10 +102,13 @@ def _calibration_files(made: Made) -> dict[str, bytes]:
     return files
 
 
-def _drift_reference(work: Work, live: SampleSource | None) -> bytes:
+def _drift_reference(work: Work, made: Made, live: SampleSource | None) -> bytes:
     """Every one of these samples is a frame that is not drift."""
     source = live or (lambda: only(work.source, work.split.all))
-    return DriftReference.from_frames(lambda: (sample.inputs for sample in source())).to_npz()
+    rows = made.ranges.tensors if made.ranges else {}
+    ranges = {name: (row.lo, row.hi) for name, row in rows.items()}
+    frames = (sample.inputs for sample in source())
+    return measure_baseline(made.int8, frames, ranges, work.options.threads).to_npz()
 
 
 def _record(work: Work, made: Made) -> BuildRecord:

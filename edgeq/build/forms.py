@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
+from edgeq.build.conditions import collect_each
 from edgeq.build.layers import fit_inputs
 from edgeq.build.work import Made, Work, calibration_table
-from edgeq.calibrate.collect import Collection, collect
+from edgeq.calibrate.collect import Collection
 from edgeq.calibrate.table import CalibrationTable, histograms_to_npz
 from edgeq.errors import CalibrationError, QuantizeError
 from edgeq.quantize.choose import MOST_TRIALS, Choice, Measure, choose_ranges
@@ -107,13 +108,7 @@ def _calibrated(work: Work) -> tuple[Collection | None, dict[str, CalibrationTab
     methods = AUTO_METHODS if wanted == "auto" else (wanted,)
     if given is None:
         work.stages.begin("calibrate", len(work.split.fit))
-        collection = collect(
-            work.model,
-            work.fit(),
-            threads=work.options.threads,
-            progress=work.stages.tick,
-            convergence=work.options.convergence,
-        )
+        collection = collect_each(work, work.model, work.stages.tick)
     elif given.collection is not None:
         collection = given.collection
     elif wanted in ("auto", given.table.method):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from edgeq.build.layers import refined_as
 from edgeq.build.mixed import MixedSearch, mixed_models
+from edgeq.build.parts import parts_of
 from edgeq.build.work import Inputs, Made, Work
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.engines.base import Engine
@@ -155,7 +156,8 @@ def _verify(work: Work, reference: Engine, engine: Engine) -> tuple[Verdict, lis
     kept: dict[str, Inputs] = {}
     held_out = only(work.source, work.split.held_out)
     samples = _remember(held_out, kept, max(LATENCY_INPUTS, work.options.golden))
-    verdict = verify(reference.infer, engine, samples, work.options.verify, work.stages.tick)
+    options, tick = work.options.verify, work.stages.tick
+    verdict = verify(reference.infer, engine, samples, options, tick, parts_of(work))
     return verdict, [kept[i] for i in sorted(kept)]
 
 

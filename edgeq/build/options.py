@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edgeq.build.difference import Comparison
+from edgeq.build.difference import as_dict as comparison_dict
 from edgeq.bundle import Bundle
 from edgeq.calibrate.collect import Dropped
 from edgeq.calibrate.convergence import Convergence
@@ -57,6 +59,7 @@ class BuildResult:
     refinements: Mapping[str, float]  # those tried -> SQNR in dB, by the same samples
     refined_db: float  # what they are worth on the samples that chose the method
     verdict: Verdict
+    comparison: Comparison | None  # with the engine that serves now
     latency: tuple[Latency, ...]
     stages: Mapping[str, float]
     explanation: Explanation
@@ -79,6 +82,7 @@ class BuildResult:
             "refinements": dict(self.refinements),
             "refined_db": self.refined_db,
             "verdict": self.verdict.as_dict(),
+            "comparison": comparison_dict(self.comparison),
             "latency": [asdict(figure) for figure in self.latency],
             "stages": dict(self.stages),
             "explanation": self.explanation.as_dict(),

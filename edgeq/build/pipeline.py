@@ -7,12 +7,16 @@ JSON lines, so that a crash in here costs one build and never the served model.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 from edgeq.build.bundling import Measured, explained, write
-from edgeq.build.deploying import contenders, deploy, served_by_cpu
+from edgeq.build.comparison import beside_present
+from edgeq.build.deploying import Deployed, contenders, deploy, served_by_cpu
+from edgeq.build.difference import Comparison
 from edgeq.build.forms import first_form
 from edgeq.build.gate import pass_gate
+from edgeq.build.mixes import mixes
 from edgeq.build.options import BuildOptions, BuildResult
 from edgeq.build.refining import refined
 from edgeq.build.work import Inputs, Keep, Work
@@ -21,8 +25,8 @@ from edgeq.calibrate.collect import Dropped
 from edgeq.calibrate.reuse import Calibration
 from edgeq.engines.base import Engine
 from edgeq.engines.cpu import CpuEngine
-from edgeq.engines.table import load_float
-from edgeq.errors import BundleError
+from edgeq.engines.table import Backend, load_float
+from edgeq.errors import BundleError, GateError
 from edgeq.observe.stages import Progress, Stages
 from edgeq.quantize.convert import is_quantized
 from edgeq.samples.split import SampleSource, split_samples
@@ -41,6 +45,7 @@ def build(
     live: SampleSource | None = None,
     keep: Keep | None = None,
     calibration: Calibration | None = None,
+    present: bytes | None = None,
 ) -> BuildResult:
     """Calibrate, quantize, verify and write the bundle `out`.
 
@@ -50,14 +55,15 @@ def build(
         out: the bundle folder to make; must not exist.
         options: method, backend, gate.
         progress: told the stage, how much is done and of how much.
-        live: samples of what the inputs look like now, which drift is measured against; None
-            takes those of `source`.
+        live: those of `source` that show what the inputs are now: the gate judges them by
+            themselves, and drift is measured against them; None: all do.
         keep: given every file as it is made, those of a build that the gate refuses too.
         calibration: of this model, made before; None calibrates on the samples.
+        present: the INT8 model that serves now, which the new one must be better than on `live`.
 
     Raises:
         ModelError, SampleError, CalibrationError, QuantizeError, EngineError: the stage failed.
-        GateError: the engine does not agree with the float model; nothing is written.
+        GateError: it does not agree with the float model, or is no better than what serves.
         BundleError: `out` is there already, or the disk refuses it.
     """
     stages = Stages(progress)
@@ -69,17 +75,15 @@ def build(
     with contextlib.ExitStack() as engines:
         reference = engines.enter_context(contextlib.closing(_reference(model, content, options)))
         split = split_samples(source, options.held_out_ratio)
-        own_kernels = any(backend.has_own_kernels for backend in backends)
-        work = Work(content, model, source, split, options, stages, keep, calibration, own_kernels)
-        passed = pass_gate(work, refined(work, first_form(work)), reference, engines)
-        deployed = deploy(work, passed, reference, backends, engines)
-        deployed = served_by_cpu(work, deployed, reference, engines)
+        work = Work(content, model, source, split, options, stages, keep, calibration)
+        work = replace(work, new=_ids(live), present=present, every_kernel=_have_kernels(backends))
+        deployed, comparison = _deployed(work, reference, backends, engines)
         gated, made = deployed.gated, deployed.gated.made
         golden = _golden(gated.engine, gated.inputs[: options.golden])
     stages.begin("explain")
     explanation = explained(work, gated)
     stages.begin("bundle")
-    bundle = write(work, out, Measured(deployed, golden, explanation, live))
+    bundle = write(work, out, Measured(deployed, golden, explanation, live, comparison))
     stages.end()
     return BuildResult(
         bundle=bundle,
@@ -97,10 +101,44 @@ def build(
         refinements=made.refinements,
         refined_db=made.refined_db,
         verdict=gated.verdict,
+        comparison=comparison,
         latency=deployed.latency,
         stages=stages.seconds,
         explanation=explanation,
     )
+
+
+def _ids(source: SampleSource | None) -> frozenset[str]:
+    return frozenset(sample.id for sample in source()) if source else frozenset()
+
+
+def _have_kernels(backends: tuple[Backend, ...]) -> bool:
+    return any(backend.has_own_kernels for backend in backends)
+
+
+def _deployed(
+    work: Work,
+    reference: Engine,
+    backends: tuple[Backend, ...],
+    engines: contextlib.ExitStack,
+) -> tuple[Deployed, Comparison | None]:
+    """Return the first form that the gate lets pass and that is better than what serves, deployed.
+
+    Raises:
+        GateError: there is none; it says what was wrong with the first, made of all samples.
+    """
+    refused: list[GateError] = []
+    for split in mixes(work.split, work.new):
+        mixed = replace(work, split=split)
+        try:
+            passed = pass_gate(mixed, refined(mixed, first_form(mixed)), reference, engines)
+            comparison = beside_present(mixed, passed.made, passed.verdict, reference)
+        except GateError as error:
+            refused.append(error)
+        else:
+            deployed = deploy(mixed, passed, reference, backends, engines)
+            return served_by_cpu(mixed, deployed, reference, engines), comparison
+    raise refused[0]
 
 
 def _check_free(out: Path) -> None:

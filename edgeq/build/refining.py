@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from edgeq.build.conditions import collect_each
 from edgeq.build.fidelity import fidelity_db
 from edgeq.build.forms import quantized_form
 from edgeq.build.layers import BIAS_CORRECTION, ROUNDING, fit_inputs, refined_as
 from edgeq.build.work import Made, Work
-from edgeq.calibrate.collect import collect
 from edgeq.calibrate.methods import METHODS
 from edgeq.errors import EngineError, InvalidRequestError
 from edgeq.quantize.equalize import equalize
@@ -71,8 +71,7 @@ def _equalized(work: Work, made: Made, refinements: tuple[str, ...]) -> Made | N
         return None
     if found is None:
         return None
-    convergence = work.options.convergence
-    collection = collect(found.model, work.fit(), threads=threads, convergence=convergence)
+    collection = collect_each(work, found.model)
     ranges = made.ranges.for_histograms(collection.samples, collection.histograms)
     quantized = quantized_form(work, found.model, ranges)
     plain = replace(

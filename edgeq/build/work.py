@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from edgeq.build.options import BuildOptions
 from edgeq.calibrate.collect import Collection, Dropped
-from edgeq.calibrate.convergence import groups
 from edgeq.calibrate.reuse import Calibration
 from edgeq.calibrate.table import CalibrationTable
 from edgeq.files import sha256_bytes
@@ -37,12 +36,9 @@ class Work:
     stages: Stages
     keep: Keep | None = None
     calibration: Calibration | None = None  # made before: the samples are not calibrated on
+    new: frozenset[str] = frozenset()  # ids of the samples that show what the inputs are now
+    present: bytes | None = None  # the INT8 model that serves now, to be better than
     every_kernel: bool = False  # INT8 where only the GPU is fast in it: as `quantize`
-
-    def fit(self) -> Iterator[Sample]:
-        """Yield the samples to calibrate on, in the parts after which that may stop."""
-        for part in groups(self.split.fit, self.options.convergence):
-            yield from only(self.source, part)
 
     def select(self) -> Iterator[Sample]:
         """Yield the samples that choices are made by, and nothing else."""

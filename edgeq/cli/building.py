@@ -82,7 +82,12 @@ def register(commands: Subparsers) -> None:
     parser.add_argument("--golden", type=count, help="golden inputs in the bundle")
     parser.add_argument(
         "--live-samples", type=Path, metavar="DIR",
-        help="what inputs look like now: drift is measured against these (default: --samples)",
+        help="those of --samples that show what inputs look like now: the gate judges them by "
+        "themselves, and drift is measured against them (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--present", type=Path, metavar="INT8.tflite",
+        help="the INT8 model that serves now: one that is no better on --live-samples is refused",
     )  # fmt: skip
     parser.add_argument(
         "--table", type=Path, metavar="TABLE.json",
@@ -121,9 +126,10 @@ def run_build(options: argparse.Namespace) -> int:
     live = SampleFolder(content, options.live_samples, sidecar) if options.live_samples else None
     keep = _keep_in(options.keep) if options.keep else None
     table = _calibration(options.table, content) if options.table else None
+    present = read_model(options.present) if options.present else None
     try:
         with shown_progress(options.progress) as progress:
-            result = build(content, source, out, chosen, progress, live, keep, table)
+            result = build(content, source, out, chosen, progress, live, keep, table, present)
     finally:
         source.warn_skipped()
     if options.json:

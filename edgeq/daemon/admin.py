@@ -13,6 +13,7 @@ from edgeq.daemon.jobs import build_key
 from edgeq.daemon.status import event_dict, status
 from edgeq.errors import ConflictError, InvalidRequestError, NotFoundError, SampleError
 from edgeq.samples.decode import decode_bytes
+from edgeq.samples.naming import stratum_in_words
 from edgeq.samples.sheet import USUAL, sheet_of_store
 from edgeq.samples.store import is_held_out
 
@@ -149,10 +150,19 @@ class AdminCommands:
             return self._sheet(deployment, arguments.get("limit", USUAL))
         ratio = self._context.config.samples.held_out_ratio
         rows = [
-            {**asdict(row), "held_out": is_held_out(row.id, ratio)}
+            {
+                **asdict(row),
+                "stratum": stratum_in_words(row.stratum) if row.origin == "captured" else "",
+                "held_out": is_held_out(row.id, ratio),
+            }
             for row in deployment.store.rows()
         ]
-        return {"name": deployment.name, "bytes": deployment.store.bytes, "samples": rows}
+        strata = [
+            {**asdict(stratum), "name": stratum_in_words(stratum.name)}
+            for stratum in deployment.store.strata()
+        ]
+        size = deployment.store.bytes
+        return {"name": deployment.name, "bytes": size, "strata": strata, "samples": rows}
 
     def _sheet(self, deployment: Deployment, limit: Any) -> Any:
         if type(limit) is not int or limit < 1:

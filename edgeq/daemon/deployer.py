@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 from edgeq.daemon.builder import Builder, BuildOutcome, Cause
 from edgeq.daemon.deployment import UNLOADED, Context, Deployment, Probation
@@ -21,6 +19,7 @@ from edgeq.daemon.jobs import build_key, build_limits, count_build, make_job
 from edgeq.daemon.models import Models
 from edgeq.daemon.probation import ProbationWatch
 from edgeq.daemon.publisher import Publisher
+from edgeq.daemon.recalibration import Recalibrations, is_recalibration
 from edgeq.errors import EdgeqError
 from edgeq.intake.admit import Admitted
 from edgeq.intake.watch import Candidate
@@ -43,6 +42,7 @@ class Deployer:
         self.models = Models(context, self._watch, on_infer)
         self.deployments = self.models.deployments
         self.publisher = Publisher(context, self._watch)
+        self.recalibrations = Recalibrations(context)
         self._builder = builder
 
     # ---- start and stop
@@ -194,23 +194,17 @@ class Deployer:
         if self._has_samples(deployment) and not was_tried and not registry.is_pinned(name):
             self._request_build(deployment, cause)
 
-    def recalibrate(
-        self, deployment: Deployment, cause: Cause, live_samples: Path | None = None
-    ) -> None:
-        """Build the live model again on the samples of now.
-
-        `live_samples` are those that show what the inputs look like now; None: all do.
-        """
-        deployment.recalibrated = time.monotonic()
-        self._request_build(deployment, cause, live_samples)
+    def recalibrate(self, deployment: Deployment, cause: Cause) -> None:
+        """Build the live model again on the samples of now."""
+        self.recalibrations.started(deployment, cause)
+        self._request_build(deployment, cause)
 
     def _has_samples(self, deployment: Deployment) -> bool:
         return len(deployment.store) >= self.context.config.samples.minimum
 
-    def _request_build(
-        self, deployment: Deployment, cause: Cause, live_samples: Path | None = None
-    ) -> None:
-        deployment.building = make_job(self.context, deployment, cause, live_samples)
+    def _request_build(self, deployment: Deployment, cause: Cause) -> None:
+        more = self.recalibrations.flags(deployment, cause)
+        deployment.building = make_job(self.context, deployment, cause, more)
         self._builder.limits = build_limits(self.context)
         self._builder.request(deployment.building)
         count = len(deployment.store)
@@ -231,6 +225,7 @@ class Deployer:
         if outcome.outcome != "succeeded":
             self._build_refused(deployment, outcome, str(outcome.result.get("error", "")))
             return
+        is_answer = is_recalibration(deployment, outcome.job)
         self._watch.stop(deployment)
         try:
             self.publisher.install_built(deployment, outcome.bundle)
@@ -238,20 +233,27 @@ class Deployer:
             self._watch.begin(deployment)
             self._build_refused(deployment, outcome, error.message)
             return
+        if is_answer:
+            self.recalibrations.succeeded(deployment, outcome)
         self._settle_arriving(deployment)
         self.models.settle(deployment)
 
     def _build_refused(self, deployment: Deployment, outcome: BuildOutcome, reason: str) -> None:
-        context, job = self.context, outcome.job
-        context.registry.drop_seen(job.name, build_key(job.sha256), "quarantined")
-        context.registry.record(job.name, f"build {outcome.outcome}", reason)
-        logger.warning(f"build {outcome.outcome}", extra={"model": job.name, "reason": reason})
+        job = outcome.job
+        if is_recalibration(deployment, job):
+            said = f"recalibration refused: {reason}"
+            self.recalibrations.refused(deployment, reason)
+        else:
+            said = f"build {outcome.outcome}: {reason}"
+            self.context.registry.drop_seen(job.name, build_key(job.sha256), "quarantined")
+            self.context.registry.record(job.name, f"build {outcome.outcome}", reason)
+            logger.warning(f"build {outcome.outcome}", extra={"model": job.name, "reason": reason})
         if deployment.arriving is not None:
             self._serve_arriving(deployment)  # the float model of the drop: right, if slower
         else:
             self.models.refresh(deployment)
-        deployment.reason = f"build {outcome.outcome}: {reason}"
-        self.models.write_status(job.name, deployment.state, deployment.reason)
+        deployment.reason = said
+        self.models.write_status(job.name, deployment.state, said)
 
     def _cancel_build(self, deployment: Deployment) -> None:
         """Call a running or waiting build off, and with it the drop that it was made for."""
@@ -306,6 +308,7 @@ class Deployer:
         self.models.refresh(deployment, verdict)
         if not problem:
             self._remember_failure(failed, verdict)
+            self.recalibrations.taken_back(deployment, probation)
 
     def _remember_failure(self, failed: Version, verdict: str) -> None:
         """Do not try the same bytes again: a drop's, or those a build would make of its model."""

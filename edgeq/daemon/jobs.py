@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from edgeq.daemon.builder import BuildJob, BuildLimits, BuildOutcome, Cause
 from edgeq.daemon.deployment import Context, Deployment
 
 
 def make_job(
-    context: Context, deployment: Deployment, cause: Cause, live_samples: Path | None = None
+    context: Context, deployment: Deployment, cause: Cause, more: Sequence[str] = ()
 ) -> BuildJob:
     """Return the build of the drop that arrives, or else of the live model.
 
@@ -17,7 +17,7 @@ def make_job(
         context: the daemon's paths and configuration.
         deployment: the model.
         cause: why.
-        live_samples: those that show what the inputs look like now; None: all do.
+        more: arguments of `edgeq build`, beside those that are configured.
     """
     arriving, live = deployment.arriving, deployment.version
     if arriving is not None:
@@ -26,8 +26,7 @@ def make_job(
         model = context.paths.bundle(deployment.name, int(live)) / "float.tflite"
         sha256 = deployment.model_sha256
     flags = _flags(context, deployment)
-    flags += ["--live-samples", str(live_samples)] if live_samples else []
-    return BuildJob(deployment.name, sha256, cause, (str(model), *flags))
+    return BuildJob(deployment.name, sha256, cause, (str(model), *flags, *more))
 
 
 def _flags(context: Context, deployment: Deployment) -> list[str]:

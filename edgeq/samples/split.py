@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Split:
     select: frozenset[str]
     held_out: frozenset[str]
     unusable: tuple[str, ...] = ()  # with NaN or infinity
+    strata: Mapping[str, str] = field(default_factory=dict)  # id -> what it is of; "" is left out
 
     @property
     def all(self) -> frozenset[str]:
@@ -43,7 +44,12 @@ def split_samples(source: SampleSource, held_out_ratio: float) -> Split:
     Raises:
         CalibrationError: there are fewer than two samples.
     """
-    finite = {sample.id: _is_finite(sample.inputs) for sample in source()}
+    finite: dict[str, bool] = {}
+    strata: dict[str, str] = {}
+    for sample in source():
+        finite[sample.id] = _is_finite(sample.inputs)
+        if sample.stratum:
+            strata[sample.id] = sample.stratum
     ids = sorted(i for i in finite if finite[i])
     unusable = tuple(sorted(i for i in finite if not finite[i]))
     if len(ids) < 2:
@@ -55,9 +61,9 @@ def split_samples(source: SampleSource, held_out_ratio: float) -> Split:
     select = [i for i in rest if is_held_out(i[::-1], SELECTION_SHARE)][:SELECTION_MOST]
     if len(rest) < SELECTION_LEAST_FIT or not select or 2 * len(select) > len(rest):
         few = frozenset(rest[:SELECTION_MOST])
-        return Split(frozenset(rest), few, frozenset(held_out), unusable)
+        return Split(frozenset(rest), few, frozenset(held_out), unusable, strata)
     fit = frozenset(rest) - frozenset(select)
-    return Split(fit, frozenset(select), frozenset(held_out), unusable)
+    return Split(fit, frozenset(select), frozenset(held_out), unusable, strata)
 
 
 def _is_finite(inputs: Mapping[str, Array]) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from edgeq.daemon import publisher
-from edgeq.daemon.drift import DriftWatch
 from edgeq.engines.cpu import CpuEngine
 from edgeq.errors import EngineError, RegistryError, SwapError, UnavailableError
 from tests.daemon.conftest import build_int8, fill, states
@@ -241,45 +240,3 @@ def test_only_the_newest_bundles_are_kept(house, digits):
     kept = sorted(p.name for p in (house.context.paths.state / "bundles/digits").iterdir())
     assert kept == ["4", "5", "6", "7", "8"]
     assert len(house.context.registry.versions("digits")) == 5
-
-
-def test_drift_recalibrates_on_frames_of_the_new_kind_and_then_ends(house, digits, images):
-    deployment = build_int8(house, digits, images)
-    time.sleep(0.6)
-    house.deployer.check_probation(deployment)
-    watch = DriftWatch(house.context, house.deployer)
-    dark = [{"image": image["image"] * 0.3 + n * 1e-3} for n, image in enumerate(images)]
-    house.see(dark)
-    watch.check(deployment)
-    assert deployment.drift.active
-    assert "image" in deployment.drift.reason
-    assert not house.builder.is_pending("digits")  # no frame of the new kind is stored yet
-    for image in dark:
-        deployment.store.add(image)
-    time.sleep(0.002)
-    watch.check(deployment)
-    assert house.finish_build().outcome == "succeeded"
-    house.see(dark)
-    time.sleep(0.002)
-    watch.check(deployment)
-    assert not deployment.drift.active
-    page = house.context.metrics.page().decode()
-    assert 'edgeq_recalibrations_total{model="digits",outcome="succeeded"} 1.0' in page
-    assert 'edgeq_drift_active{model="digits"} 0.0' in page
-
-
-def test_a_pinned_model_is_not_recalibrated_by_drift(house, digits, images):
-    deployment = build_int8(house, digits, images)
-    time.sleep(0.6)
-    house.deployer.check_probation(deployment)
-    house.context.registry.pin("digits")
-    watch = DriftWatch(house.context, house.deployer)
-    for n, image in enumerate(images):
-        dark = {"image": image["image"] * 0.3 + n * 1e-3}
-        house.see([dark])
-        deployment.store.add(dark)
-    for _ in range(3):
-        time.sleep(0.002)
-        watch.check(deployment)
-    assert deployment.drift.active
-    assert not house.builder.is_pending("digits")
