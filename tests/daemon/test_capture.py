@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +17,9 @@ ANSWER = Inference({"y": np.zeros((1, 2), "f4")}, "1", "cpu-int8")
 class Model:
     """What the capture asks of a deployment before the capture thread has it."""
 
-    def __init__(self, *, is_watched: bool) -> None:
+    def __init__(self, *, is_int8: bool) -> None:
         self.name = "model"
-        self.monitor: Any = object() if is_watched else None
+        self.noted_engine = "cpu-int8" if is_int8 else "float"
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def offered(gaps_s: float, seconds: float, move: Callable[[float], None], model:
 
 
 @pytest.mark.parametrize(
-    ("gap_s", "is_watched", "least_gap_s"),
+    ("gap_s", "is_int8", "least_gap_s"),
     [
         (0.001, False, LEAST_GAP_S),  # it waits for its first samples
         (0.001, True, BUSY_GAP_S),  # a rush: as few as its p99 bears
@@ -63,14 +62,14 @@ def offered(gaps_s: float, seconds: float, move: Callable[[float], None], model:
     ],
 )
 def test_captures_keep_the_distance_that_the_traffic_asks_for(
-    clock, gap_s: float, is_watched: bool, least_gap_s: float
+    clock, gap_s: float, is_int8: bool, least_gap_s: float
 ):
-    count = offered(gap_s, 2.0, clock, Model(is_watched=is_watched))
+    count = offered(gap_s, 2.0, clock, Model(is_int8=is_int8))
     assert count == pytest.approx(2.0 / least_gap_s, rel=0.06)
 
 
 def test_each_model_has_a_rate_of_its_own(clock):
-    capture, first, second = Capture(lambda _: None), Model(is_watched=True), Model(is_watched=True)
+    capture, first, second = Capture(lambda _: None), Model(is_int8=True), Model(is_int8=True)
     second.name = "other"
     for model in (first, second, first, second):
         capture.offer(model, {"x": np.zeros(3, "f4")}, ANSWER, 1.0)
@@ -79,13 +78,13 @@ def test_each_model_has_a_rate_of_its_own(clock):
 
 def test_a_copy_is_captured_for_the_body_is_reused(clock):
     capture, body = Capture(lambda _: None), np.ones(3, "f4")
-    capture.offer(Model(is_watched=False), {"x": body}, ANSWER, 1.0)
+    capture.offer(Model(is_int8=False), {"x": body}, ANSWER, 1.0)
     body[:] = 7
     assert capture._queue.get().inputs["x"].tolist() == [1, 1, 1]
 
 
 def test_a_full_queue_and_a_ratio_of_nothing_drop_the_capture(clock):
-    capture, model = Capture(lambda _: None), Model(is_watched=False)
+    capture, model = Capture(lambda _: None), Model(is_int8=False)
     for _ in range(QUEUE_SIZE + 5):
         clock(1.0)
         capture.offer(model, {"x": np.zeros(3, "f4")}, ANSWER, 0.0)

@@ -1,4 +1,4 @@
-"""What a real daemon has seen of live frames is there again after kill -9, and after damage."""
+"""What a real daemon has seen of live frames is there again after kill -9."""
 
 from __future__ import annotations
 
@@ -61,11 +61,5 @@ def test_a_drift_and_its_windows_are_there_again_after_kill_9(
     faults = after["health"][0]["faults"]
     assert faults["too_dark"] >= before["health"][0]["faults"]["too_dark"]
 
-    assert daemon.stop() == 0
-    kept.write_bytes(kept.read_bytes()[:-100])
-    daemon.start(WATCHING)
-    daemon.wait_served("digits", "cpu-int8")
-    assert not drift_of(daemon.status())["active"]
-    assert any("drift windows not taken up" in line for line in daemon.log)
     assert daemon.stop() == 0
     assert not any("Traceback" in line for line in daemon.log)
