@@ -49,15 +49,15 @@ def _open(context: Context, bundle: Bundle) -> StreamWatch | None:
 def _take_up(context: Context, deployment: Deployment, watch: StreamWatch) -> None:
     path = context.paths.drift(deployment.name)
     try:
-        kept = watch.restore(path.read_bytes())
+        is_same = watch.restore(path.read_bytes())
     except FileNotFoundError:
         return
     except (EdgeqError, OSError) as error:
         fields = {"model": deployment.name, "reason": str(error)}
         logger.warning("drift windows not taken up", extra=fields)
         return
-    if kept is not None:
-        deployment.drift, deployment.drift_since = watch.check(), kept.drift_since
+    if is_same:
+        deployment.drift = watch.check()
 
 
 def save_watch(context: Context, deployment: Deployment) -> None:
@@ -68,7 +68,7 @@ def save_watch(context: Context, deployment: Deployment) -> None:
     path = context.paths.drift(deployment.name)
     try:
         files.make_directory(path.parent)
-        files.write_atomic(path, watch.to_npz(deployment.drift_since))
+        files.write_atomic(path, watch.to_npz())
     except OSError as error:
         fields = {"model": deployment.name, "reason": str(error)}
         logger.warning("drift windows not written", extra=fields)

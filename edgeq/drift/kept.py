@@ -24,7 +24,6 @@ class Kept:
     scales: bytes
     frames: Mapping[str, int]  # by input
     faults: Mapping[str, Mapping[str, int]]  # by input: frames, by fault
-    drift_since: float | None  # seconds since the epoch; None: no drift that awaits its frames
 
 
 def to_npz(kept: Kept) -> bytes:
@@ -34,7 +33,6 @@ def to_npz(kept: Kept) -> bytes:
         "reference": kept.reference,
         "frames": kept.frames,
         "faults": kept.faults,
-        "drift_since": kept.drift_since,
     }
     buffer = io.BytesIO()
     np.savez(
@@ -57,7 +55,6 @@ def from_npz(content: bytes) -> Kept:
             words = json.loads(archive["words"].tobytes())
             if words["format"] != FORMAT:
                 raise ValueError(f"its format is {words['format']!r}, not {FORMAT}")
-            since = words["drift_since"]
             return Kept(
                 reference=str(words["reference"]),
                 monitor=archive["monitor"].tobytes(),
@@ -67,7 +64,6 @@ def from_npz(content: bytes) -> Kept:
                     str(name): {str(fault): int(count) for fault, count in counts.items()}
                     for name, counts in words["faults"].items()
                 },
-                drift_since=None if since is None else float(since),
             )
     except Exception as error:  # zipfile, zlib, numpy and json each raise their own
         raise DriftError(f"the kept drift windows are damaged: {error}", hint=HINT) from error

@@ -163,24 +163,22 @@ class StreamWatch:
 
     # ---- over a restart
 
-    def to_npz(self, drift_since: float | None) -> bytes:
-        """Return what `restore` takes; `drift_since` comes back with it."""
+    def to_npz(self) -> bytes:
+        """Return what `restore` takes."""
         faults = {name: known.faults for name, known in self._health.items()}
         frames = {name: known.frames for name, known in self._health.items()}
-        kept = Kept(
-            self._digest, self._monitor.to_npz(), self._scales.to_npz(), frames, faults, drift_since
-        )
-        return to_npz(kept)
+        monitor, scales = self._monitor.to_npz(), self._scales.to_npz()
+        return to_npz(Kept(self._digest, monitor, scales, frames, faults))
 
-    def restore(self, content: bytes) -> Kept | None:
-        """Take up what `to_npz` gave; None where it was of another reference.
+    def restore(self, content: bytes) -> bool:
+        """Take up what `to_npz` gave; False where it was of another reference.
 
         Raises:
             DriftError, CalibrationError: it is damaged.
         """
         kept = from_npz(content)
         if kept.reference != self._digest:
-            return None
+            return False
         self._scales.restore(kept.scales)
         if not self._monitor.restore(kept.monitor):
             raise DriftError("the kept drift windows do not fit their reference", hint=HINT)
@@ -188,7 +186,7 @@ class StreamWatch:
             known.frames = kept.frames.get(name, 0)
             known.faults.update(kept.faults.get(name, {}))
         self.take_faults()  # these were told of before
-        return kept
+        return True
 
 
 def _give_way() -> None:
