@@ -13,6 +13,7 @@ from edgeq.daemon.series import INTERVAL_S
 from edgeq.drift.state import TensorDrift
 from edgeq.observe.metrics import Metrics
 from edgeq.registry import Event, Version
+from edgeq.samples.naming import stratum_in_words
 
 EVENTS_SHOWN = 50
 VERSIONS_SHOWN = 10  # of each model
@@ -99,6 +100,10 @@ def _samples(context: Context, deployment: Deployment) -> dict[str, Any]:
         "bytes": deployment.store.bytes,
         "minimum": options.minimum,
         "maximum": options.maximum,
+        "strata": [
+            {"name": stratum_in_words(each.name), "samples": each.samples}
+            for each in deployment.store.strata()
+        ],
     }
 
 

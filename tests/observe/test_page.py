@@ -97,10 +97,21 @@ def test_a_model_that_nobody_asks_says_since_when():
 
 
 def test_samples_that_do_not_suffice_are_shown_against_what_is_needed():
-    samples = {"fit": 10, "held_out": 2, "bytes": 100, "minimum": 64, "maximum": 1024}
+    samples = {**a_model()["samples"], "fit": 10, "held_out": 2}
     status = a_status(face=a_model(samples=samples))
     assert "12 of 64 that a build needs" in text_of(status)
     assert {"max": "64", "value": "12"}.items() <= tags_of(status, "progress")[0].items()
+
+
+def test_samples_of_several_drifts_are_told_apart():
+    strata = [
+        {"name": "before", "samples": 40},
+        {"name": "since 2026-11-23T17:32:24Z", "samples": 24},
+    ]
+    samples = {**a_model()["samples"], "strata": strata}
+    text = text_of(a_status(face=a_model(samples=samples)))
+    assert "by drift40 before, 24 since 2026-11-23T17:32:24Z" in text
+    assert "by drift" not in text_of(a_status(face=a_model()))
 
 
 def test_a_running_build_shows_why_and_how_far_it_is():

@@ -133,6 +133,7 @@ def _facts(model: Model) -> Element:
             "waiting": plural(model["queue_length"], "request") if model["queue_length"] else None,
             "probation": _probation(model.get("probation")),
             "samples": _samples(model["samples"]),
+            "by drift": _strata(model["samples"]),
         }
     )
 
@@ -171,6 +172,12 @@ def _samples(samples: Model) -> Nodes:
     if stored < needed:
         return [f"{stored:,} of {needed:,} that a build needs ", bar]
     return f"{stored:,}, {samples['held_out']:,} held out; {size(samples['bytes'])}"
+
+
+def _strata(samples: Model) -> str:
+    """How many are of before any drift, and of each since it began."""
+    strata = [f"{each['samples']:,} {each['name']}" for each in samples["strata"]]
+    return ", ".join(strata) if len(strata) > 1 else ""
 
 
 def _versions(key: str, model: Model) -> Element | None:
