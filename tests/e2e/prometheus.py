@@ -14,16 +14,16 @@ from typing import Any
 import yaml
 
 SHIPPED = Path(__file__).resolve().parents[2] / "configs" / "prometheus"
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 Json = dict[str, Any]
 
 
 class Prometheus:
-    """Scrapes a daemon, several times a second; the configuration is the shipped one otherwise."""
+    """Scrapes a daemon, twice a second; the configuration is the shipped one otherwise."""
 
     def __init__(
-        self, folder: Path, tools: Path, target: str, *, every: str = "250ms", instance: str = ""
+        self, folder: Path, tools: Path, target: str, *, every: str = "500ms", instance: str = ""
     ) -> None:
         config = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": every, "evaluation_interval": every}
