@@ -97,8 +97,11 @@ class Capture:
             if deployment.store.offer(inputs):
                 self._on_stored(deployment)
         except EdgeqError as error:  # a full disk must not end the capture of what follows
-            if time.monotonic() - self._complained >= LIMITED_LOG_S:
-                self._complained = time.monotonic()
-                logger.warning(
-                    "sample not stored", extra={"model": deployment.name, "reason": error.message}
-                )
+            self._complain("sample not stored", deployment.name, error.message)
+        except Exception as error:  # noqa: BLE001 - nor what nobody thought of: the thread must run
+            self._complain("capture failed", deployment.name, repr(error))
+
+    def _complain(self, what: str, name: str, reason: str) -> None:
+        if time.monotonic() - self._complained >= LIMITED_LOG_S:
+            self._complained = time.monotonic()
+            logger.warning(what, extra={"model": name, "reason": reason})

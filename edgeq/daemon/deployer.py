@@ -20,6 +20,7 @@ from edgeq.daemon.models import Models
 from edgeq.daemon.probation import ProbationWatch
 from edgeq.daemon.publisher import Publisher
 from edgeq.daemon.recalibration import Recalibrations, is_recalibration
+from edgeq.daemon.watching import save_watch
 from edgeq.errors import EdgeqError
 from edgeq.intake.admit import Admitted
 from edgeq.intake.watch import Candidate
@@ -360,6 +361,7 @@ class Deployer:
         deployment = self.models.find(name)
         self._watch.stop(deployment)
         self._call_off(deployment, "called off by an unload")
+        save_watch(self.context, deployment)
         deployment.slot.close()
         deployment.store.flush()
         self.models.open(name).sidecar = deployment.sidecar

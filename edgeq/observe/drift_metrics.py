@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from edgeq.drift.state import DriftState, TensorDrift
 from edgeq.drift.watch import StreamWatch
 from edgeq.observe.metrics import Metrics
@@ -35,17 +33,16 @@ def _show_tensor(metrics: Metrics, model: str, drift: TensorDrift) -> None:
         metrics.drift_ks.labels(*labels).set(drift.ks_ratio)
     if drift.kind in ON_A_GRID:
         metrics.scale_drift.labels(*labels).set(drift.scale_ratio)
-        live = {"low": drift.low_ratio, "high": drift.high_ratio}
-        then = {"low": drift.low_reference, "high": drift.high_reference}
-        _show_rails(metrics, labels, live, then)
+        low = (drift.low_ratio, drift.low_reference, drift.low_threshold)
+        high = (drift.high_ratio, drift.high_reference, drift.high_threshold)
+        _show_rail(metrics, labels, "low", low)
+        _show_rail(metrics, labels, "high", high)
 
 
-def _show_rails(
-    metrics: Metrics,
-    labels: tuple[str, str],
-    live: Mapping[str, float],
-    then: Mapping[str, float],
+def _show_rail(
+    metrics: Metrics, labels: tuple[str, str], rail: str, figures: tuple[float, float, float]
 ) -> None:
-    for rail, ratio in live.items():
-        metrics.saturation.labels(*labels, rail).set(ratio)
-        metrics.saturation_reference.labels(*labels, rail).set(then[rail])
+    live, reference, threshold = figures
+    metrics.saturation.labels(*labels, rail).set(live)
+    metrics.saturation_reference.labels(*labels, rail).set(reference)
+    metrics.drift_threshold.labels(*labels, f"saturation_{rail}").set(threshold)

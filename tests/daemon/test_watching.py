@@ -122,6 +122,34 @@ def test_a_frame_of_the_version_before_is_not_counted(
     assert len(serving.store) == 1
 
 
+def test_a_failure_that_nobody_thought_of_ends_no_capture(
+    house: House,
+    serving: Deployment,
+    images: list[Arrays],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    monkeypatch.setattr(serving.monitor, "see", lambda *_: 1 / 0)
+    capture = Capture(lambda _: None)
+    outputs = {"scores": np.full((1, 10), 0.1, "f4")}
+    capture.offer(serving, images[0], Inference(outputs, serving.version, "cpu-int8"), 1.0)
+    capture.stop()
+    capture.run()
+    assert "capture failed" in caplog.text
+
+
+def test_a_model_that_is_unloaded_keeps_what_was_seen(
+    house: House, serving: Deployment, images: list[Arrays]
+):
+    house.see(images[:5])
+    house.deployer.unload("digits")
+    house.deployer.load("digits")
+    again = house.deployer.deployments["digits"]
+    assert again is not serving
+    assert again.drift is not None
+    assert again.drift.frames == pytest.approx(5.0)
+
+
 def test_activations_that_cannot_be_looked_at_are_told_of_once(
     house: House, serving: Deployment, caplog: pytest.LogCaptureFixture
 ):
@@ -166,6 +194,7 @@ def test_the_status_and_the_metrics_show_streams_and_health(
         'edgeq_saturation_ratio{model="digits",rail="high",tensor="image"}',
         'edgeq_saturation_reference_ratio{model="digits",rail="high",tensor="image"}',
         'edgeq_scale_drift_ratio{model="digits",tensor="image"}',
+        'edgeq_drift_threshold{model="digits",statistic="saturation_high",tensor="image"}',
     ):
         assert line in page
     assert 'edgeq_drift_ks_ratio{model="digits",tensor="scores/class"}' not in page  # no order
