@@ -71,7 +71,6 @@ def variables() -> list[Json]:
     """Return the choices at the top: data source, boxes, models."""
     source = {
         "name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus",
-        "current": {}, "hide": 0,
     }  # fmt: skip
     box = variable("instance", "Box", "label_values(edgeq_build_info, instance)")
     models = f"label_values(edgeq_model_state{{{rows.BOX}}}, model)"

@@ -8,6 +8,7 @@ from typing import Any
 Json = dict[str, Any]
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+NO_FOOTER = {"show": False, "reducer": ["sum"]}
 GREEN, AMBER, RED, BLUE, GREY = "green", "orange", "red", "blue", "#8e8e8e"
 
 
@@ -237,7 +238,7 @@ def table(
         {"id": "filterFieldsByName", "options": {"include": {"pattern": kept}}},
     )
     by = [{"displayName": sort, "desc": descending}] if sort else []
-    options = {"showHeader": True, "cellHeight": "sm", "sortBy": by, "footer": {"show": False}}
+    options = {"showHeader": True, "cellHeight": "sm", "sortBy": by, "footer": NO_FOOTER}
     custom = {"align": "auto", "cellOptions": {"type": "auto"}, "minWidth": 90}
     overrides = tuple(column.override() for column in columns)
     return Panel("table", title, text, queries, width, height, "short", options, custom,
