@@ -155,5 +155,5 @@ class Tapped:
 
 def _count(values: Array) -> Array:
     """Count the codes of an int8 tensor: -128 is code 0."""
-    counts: Array = np.roll(count_codes(values.view(np.uint8)), SIGN)
-    return counts
+    counts = count_codes(values.view(np.uint8))
+    return np.concatenate((counts[SIGN:], counts[:SIGN]))  # np.roll takes 10 us for it

@@ -147,7 +147,7 @@ def test_a_model_that_is_unloaded_keeps_what_was_seen(
     again = house.deployer.deployments["digits"]
     assert again is not serving
     assert again.drift is not None
-    assert again.drift.frames == pytest.approx(5.0)
+    assert again.drift.frames == pytest.approx(5.0, rel=0.05)
 
 
 def test_activations_that_cannot_be_looked_at_are_told_of_once(
