@@ -38,6 +38,7 @@ def test_a_share_below_the_gate_that_passed_says_why(parts):
     output = {**VERDICT["outputs"][0], "accepted": 0.9, "accepted_upper": 0.97}
     text = text_of(replace(parts, verdict={**VERDICT, "outputs": [output]}))
     assert "with so few samples the true share may be as high as 97.0%" in text
+    assert "at least 95%, within chance" in text
 
 
 def test_an_output_that_is_no_score_is_judged_by_cosine_and_sqnr(parts):

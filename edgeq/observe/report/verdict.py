@@ -154,10 +154,11 @@ def _fidelity(verdict: Mapping[str, Any]) -> list[Tile]:
         worst = min(row[key] for row in rows if is_number(row.get(key)))
         unit = " dB" if key == "sqnr_db" else ""
         judged = f"at least {formatted(limit, '.0%' if '%' in form else '.4g')}{unit}"
-        is_bad = not passed and is_number(limit) and worst < limit
+        is_below = is_number(limit) and worst < limit
+        judged += ", within chance" if is_below and passed else ""
         where = "worst output, " if len(rows) > 1 else ""
         against = judged if limit is not None else "signal to noise; not judged here"
-        return Tile(name, f"{format(worst, form)}{unit}", where + against, is_bad)
+        return Tile(name, f"{format(worst, form)}{unit}", where + against, is_below and not passed)
 
     wanted = (
         ("answers as float", scores, "accepted", ".1%", gate.get("agreement")),
