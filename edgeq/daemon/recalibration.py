@@ -126,7 +126,8 @@ class Recalibrations:
         is_answer = cause in RECALIBRATIONS and deployment.arriving is None and episode is not None
         fresh = self._fresh(deployment)
         is_one_kind = len(deployment.store.strata()) == 1
-        if not is_answer and (is_one_kind or len(fresh) < self._context.config.samples.minimum):
+        # Of fewer, which a person may ask for, the new version could not tell what drift is.
+        if len(fresh) < self._context.config.samples.minimum or (is_one_kind and not is_answer):
             return []
         flags = ["--live-samples", str(self._link(deployment, fresh))]
         if is_answer and deployment.engine not in ("", "float"):

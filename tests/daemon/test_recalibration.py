@@ -161,6 +161,17 @@ def test_a_person_need_not_wait_but_the_gates_hold(loop, images):
     assert after.started == history.started  # nothing of drift's budget
 
 
+def test_a_person_who_asks_before_new_samples_are_in_has_all_of_them_built_on(loop, images):
+    loop.set_drift(policy="alert")
+    loop.traffic(changed(images, 3.0))
+    loop.look()
+    assert loop.deployment.drift.active
+    flags = loop.house.deployer.recalibrations.flags
+    assert flags(loop.deployment, "request") == []
+    loop.traffic(changed(images, 3.0))
+    assert flags(loop.deployment, "request")[0] == "--live-samples"
+
+
 def test_only_an_alert_tells_and_builds_nothing(loop, images):
     loop.set_drift(policy="alert")
     for _ in range(2):
