@@ -41,7 +41,7 @@ def _open(context: Context, bundle: Bundle) -> StreamWatch | None:
         )
         return StreamWatch(watched, options)
     except EdgeqError as error:
-        fields = {"model": bundle.manifest.name, "reason": error.message}
+        fields = {"model": bundle.manifest.name, "reason": error.message, "hint": error.hint}
         logger.warning("drift is not watched", extra=fields)
         return None
 

@@ -80,7 +80,7 @@ class StreamWatch:
         self._clock = clock
         self._interval_s = options.activation_interval_s
         self._is_tapping = watched.int8 is not None and self._interval_s > 0.0
-        self._watched, self._streams = watched, reference.streams
+        self._int8, self._streams = watched.int8, reference.streams
         self._tapped: Tapped | None = None
         self._next_tap = clock()
         self._faults_taken: dict[tuple[str, str], int] = {}
@@ -120,12 +120,11 @@ class StreamWatch:
 
     def _open(self) -> Tapped | None:
         """Load the INT8 model at the first frame: where none comes, it costs no memory."""
-        assert self._watched.int8 is not None
-        int8 = Model.from_bytes(self._watched.int8)
+        assert self._int8 is not None
+        int8, self._int8 = Model.from_bytes(self._int8), None
         tensors = tensors_of(int8, self._streams)
         self._is_tapping = bool(tensors)
         self._tapped = Tapped(int8, tensors, threads=1) if tensors else None
-        self._watched = replace(self._watched, int8=None)
         return self._tapped
 
     def close(self) -> None:
