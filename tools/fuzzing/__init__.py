@@ -1,0 +1,1 @@
+"""Hostile inputs for everything of edgeq that reads bytes from outside."""
