@@ -19,8 +19,6 @@ from tools.drift_bench.windows import RUN, Frames
 
 Array = npt.NDArray[Any]
 
-REACH = 3  # frames that a window's correction reaches back, over those that are alike
-
 
 @dataclass(frozen=True)
 class HeldAlarms:
@@ -49,7 +47,7 @@ def held_alarms(
             monitor = DriftMonitor(reference, DriftOptions(window=window))
             alarms = []
             for _ in range(2):
-                scenes = draw.integers(0, case.size, RUN * window * min(REACH, count))
+                scenes = draw.integers(0, case.size, RUN * window)
                 for place in np.repeat(scenes, count):
                     monitor.add(frames.at(place))
                 alarms.append(monitor.check().active)
