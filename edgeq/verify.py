@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from edgeq.engines.base import Engine
 from edgeq.errors import CalibrationError
+from edgeq.samples.naming import stratum_in_words
 from edgeq.samples.store import Sample
 from edgeq.tflite.logits import centered
 
@@ -220,7 +221,7 @@ def _with_parts(whole: Verdict, parts: Mapping[str, Verdict]) -> Verdict:
 
 
 def _in_words(part: str) -> str:
-    return f"{part} samples" if part in (OLD, NEW) else f"samples {part!r}"
+    return f"{part} samples" if part in (OLD, NEW) else f"samples {stratum_in_words(part)}"
 
 
 def rank(

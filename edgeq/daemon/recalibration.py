@@ -25,6 +25,7 @@ from edgeq.samples.naming import stratum_in_words
 logger = logging.getLogger(__name__)
 
 RECALIBRATIONS = ("drift", "request")  # causes of builds of what serves already
+LEAST_SAMPLES = 16  # of the new kind: of these, four are held out
 SURELY_OVER = 0.5  # of a window: with fewer frames, no drift is no news
 
 
@@ -108,6 +109,8 @@ class Recalibrations:
         if state.unfit:
             return f"these inputs are not to be calibrated on: {state.unfit}"
         fresh, wanted = len(self._fresh(deployment)), config.samples.minimum
+        if deployment.store.is_share_full:  # of a small store, or one full of a person's samples
+            wanted = min(wanted, LEAST_SAMPLES)
         if fresh < wanted:
             return f"{fresh} of {wanted} different samples since the drift began"
         return history.why_not(

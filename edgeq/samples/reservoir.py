@@ -78,6 +78,12 @@ class Reservoir:
         named = {self.current, *(name for name, count in self._counts.items() if count)}
         return sorted(named, key=lambda name: (name != BEFORE, name))
 
+    @property
+    def is_share_full(self) -> bool:
+        """True where the current stratum grows no more: each sample would take another's place."""
+        usual = self.bytes // max(1, len(self._rows))
+        return not self._has_room(usual) and self._largest(usual) == self.current
+
     def count(self, stratum: str) -> int:
         """Return how many captured samples a stratum holds."""
         return self._counts[stratum]

@@ -125,6 +125,12 @@ class SampleStore:
         with self._lock:
             return self._index.current
 
+    @property
+    def is_share_full(self) -> bool:
+        """True where the current stratum holds as many samples as it ever may."""
+        with self._lock:
+            return self._index.is_share_full
+
     def strata(self) -> list[Stratum]:
         """Return the strata, oldest first; the one of what is captured now may be empty."""
         with self._lock:

@@ -117,7 +117,7 @@ def test_a_slow_growth_ends_at_the_gate_of_the_first_samples(recalibrate, day):
     message, verdict = refused(
         recalibrate, frog, [*day[:60], *chain.from_iterable(steps)], method="max"
     )
-    assert "samples 'before'" in message
+    assert "samples before: output" in message
     assert not verdict["strata"]["before"]["passed"]
     assert all(verdict["strata"][name]["passed"] for name in days)
 

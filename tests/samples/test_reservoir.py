@@ -229,3 +229,16 @@ def test_what_was_captured_while_a_drift_came_is_forgotten_in_its_stratum_alone(
     _fill(index, 5, 1)
     assert [row.id for row in index.forget_since(0.0)] == ["5"]
     assert [row.id for row in index.rows()] == ["0", "1"]
+
+
+def test_a_share_is_full_where_the_stratum_grows_no_more() -> None:
+    index = Reservoir(StoreOptions(maximum=10), seed=0)
+    _fill(index, 0, 20)
+    assert index.is_share_full
+    index.begin("20261121T000000Z")
+    full = []
+    for number in range(100, 110):
+        _offer(index, str(number))
+        full.append(index.is_share_full)
+    assert full == [False] * 4 + [True] * 6
+    assert index.count(index.current) == 5
