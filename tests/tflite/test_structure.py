@@ -122,10 +122,10 @@ def _table(builder: flatbuffers.Builder, *offsets: int | None) -> int:
 
 
 def _repeated(builder: flatbuffers.Builder, target: int, count: int) -> int:
-    builder.StartVector(4, count, 4)
-    for _ in range(count):
-        builder.PrependUOffsetTRelative(target)
-    return int(builder.EndVector())
+    builder.Prep(4, 0)
+    last = builder.Offset() - target + 4  # each of them is relative to where it stands
+    offsets = last + 4 * np.arange(count, dtype=np.uint32)[::-1]
+    return int(builder.CreateNumpyVector(offsets))
 
 
 @pytest.mark.parametrize("length", range(0, 400, 7))
