@@ -141,6 +141,7 @@ class DriftMonitor:
             scale_ratio=width_ratio(live, watched.counts) if stream.has_rails else 1.0,
             frames=frames,
             active=False,
+            starts_at_zero=stream.lo == 0.0,
         )
         level = HYSTERESIS if was_active else 1.0
         return replace(drift, active=frames >= self._least and drift.excess > level)

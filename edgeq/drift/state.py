@@ -32,6 +32,7 @@ class TensorDrift:
     scale_ratio: float  # threshold that calibration would choose today over the one in use
     frames: float  # effective size of this stream's window
     active: bool  # this stream drifts
+    starts_at_zero: bool = False  # a ReLU's zeros lie at the lower rail, and are not clipped
 
     @property
     def value(self) -> float:

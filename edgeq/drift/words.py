@@ -108,9 +108,8 @@ def _saturation(drift: TensorDrift) -> str:
     """Say so where the rails are what is furthest over its bound."""
     if drift.excess <= drift.value / drift.threshold:
         return ""
-    live, reference = max(
-        (drift.low_ratio, drift.low_reference),
-        (drift.high_ratio, drift.high_reference),
-        key=lambda rail: rail[0] - rail[1],
-    )
-    return f"saturates {live:.1%} against {reference:.1%}".replace("%", " %")
+    rails = (drift.low_ratio, drift.low_reference), (drift.high_ratio, drift.high_reference)
+    live, reference = max(rails, key=lambda rail: rail[0] - rail[1])
+    is_zero = drift.starts_at_zero and (live, reference) == rails[0]
+    verb = "is zero" if is_zero else "saturates"
+    return f"{verb} {live:.1%} against {reference:.1%}".replace("%", " %")

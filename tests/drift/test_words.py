@@ -76,6 +76,13 @@ def test_the_worst_comes_first_one_clause_for_a_tensor_and_few_in_all():
     ]
 
 
+def test_zeros_of_a_relu_are_not_called_saturated():
+    sparse = replace(DRIFT, tensor="relu", kind="activation", psi=0.01, low_ratio=0.4,
+                     low_reference=0.3, starts_at_zero=True)  # fmt: skip
+    assert words(sparse) == "relu is zero 40.0 % against 30.0 %"
+    assert words(replace(sparse, starts_at_zero=False)) == "relu saturates 40.0 % against 30.0 %"
+
+
 def test_a_drift_that_is_ending_is_measured_against_where_it_ends():
     assert words(replace(DRIFT, psi=0.085)).endswith("PSI 0.09 > 0.07 at n=200")
 
