@@ -14,7 +14,8 @@
 - Loopback is what the *server* listens on. On a server that others reach, a connection within the
   box proves nothing: behind a proxy or a mesh's sidecar everybody comes from 127.0.0.1.
 - A web page is nobody: a browser on the box carries its requests to loopback, whoever wrote it, and
-  names it in `Origin`. Such a page cannot load or unload without the token.
+  names it in `Origin`; so it does to a Unix socket that ssh forwards to a port. Such a page can
+  neither load, unload nor administer without the token.
 - A client certificate counts where the server asked for one (`server.tls.client_ca_file`).
 - Refused for want of a token that would open it: UnauthenticatedError (401, gRPC's
   UNAUTHENTICATED). Where no token is configured, none would: ForbiddenError (403,
@@ -96,15 +97,16 @@ class Rights:
             UnauthenticatedError: the token is absent or wrong.
             ForbiddenError: no token is configured that would open it.
         """
-        if self.is_open(purpose, peer):
+        if self.is_open(purpose, peer) or (peer.is_unix and not origin):
             return
         token = self._configured()
         if self._is_change_open(purpose, peer, token, origin) or _knows(token, authorization):
             return
         if not token:
+            where = "from a web page" if peer.is_unix else "over TCP"
             raise ForbiddenError(
-                f"the {purpose.value} over TCP is refused: no token is configured",
-                hint="Use the daemon's Unix socket, or set server.auth in the configuration.",
+                f"the {purpose.value} {where} is refused: no token is configured",
+                hint="Use `edgeq` on the box, or set server.auth in the configuration.",
             )
         raise UnauthenticatedError(
             f"the {purpose.value} has no valid token; Authorization: Bearer TOKEN is expected",
@@ -113,9 +115,9 @@ class Rights:
 
     def is_open(self, purpose: Purpose, peer: Peer) -> bool:
         """True where the table asks for no token, whatever the headers say."""
-        if purpose is Purpose.HEALTH or peer.is_unix:
-            return True
-        return purpose is Purpose.USE and (self._is_known(peer) or self.is_anonymous)
+        if purpose is Purpose.USE:
+            return peer.is_unix or self._is_known(peer) or self.is_anonymous
+        return purpose is Purpose.HEALTH
 
     def _is_known(self, peer: Peer) -> bool:
         return (peer.is_loopback and not self.is_exposed) or peer.has_client_certificate

@@ -47,6 +47,17 @@ def test_the_table_holds(purpose: Purpose, peer: Peer, without: int, unsent: int
     assert answer(Rights("t"), purpose, peer, "Bearer t") == 200
 
 
+@pytest.mark.parametrize("purpose", [CHANGE, ADMIN])
+def test_a_web_page_over_a_forwarded_unix_socket_changes_nothing(purpose: Purpose) -> None:
+    """`ssh -L 8080:/var/lib/edgeq/edgeq.sock box` lets every page of that browser try."""
+    with pytest.raises(ForbiddenError, match="from a web page is refused"):
+        Rights().check(purpose, UNIX, "", "https://elsewhere.example")
+    with pytest.raises(UnauthenticatedError):
+        Rights("t").check(purpose, UNIX, "", "https://elsewhere.example")
+    Rights("t").check(purpose, UNIX, "Bearer t", "https://elsewhere.example")
+    Rights().check(USE, UNIX, "", "https://elsewhere.example")
+
+
 @pytest.mark.parametrize(("purpose", "without", "unsent"), [(USE, 200, 200), (CHANGE, 403, 401)])
 def test_anonymous_opens_the_models_and_nothing_that_changes_them(
     purpose: Purpose, without: int, unsent: int
