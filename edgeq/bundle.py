@@ -27,6 +27,7 @@ Value = TypeVar("Value")
 
 FORMAT = 1  # raised when a bundle can no longer be read by the edgeq before it
 MANIFEST = "manifest.json"
+REPORT = "report.html"
 BUILD_AGAIN = "Build the bundle again from its float model."
 
 GOLDEN_TOLERANCE = 1e-3  # of the output's largest magnitude: below half a step of an INT8 output

@@ -14,7 +14,7 @@ from edgeq.build.difference import Comparison
 from edgeq.build.difference import as_dict as comparison_dict
 from edgeq.build.gate import Gated
 from edgeq.build.work import Made, Work
-from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
+from edgeq.bundle import REPORT, Bundle, Golden, Manifest, write_bundle
 from edgeq.calibrate.collect import Collection
 from edgeq.calibrate.table import histograms_to_npz
 from edgeq.engines.base import PLAN_TEXT
@@ -65,7 +65,7 @@ def write(work: Work, out: Path, measured: Measured) -> Bundle:
         "drift.npz": _drift_reference(work, made, measured.live),
         "explain.json": measured.explanation.to_json(),
         "build.json": _record(work, made).to_json(),
-        "report.html": _report(work, measured, manifest),
+        REPORT: _report(work, measured, manifest),
         **_calibration_files(made),
         **measured.deployed.files,
     }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from edgeq.bundle import REPORT
 from edgeq.daemon.deployer import Deployer
 from edgeq.daemon.deployment import Context, Deployment
 from edgeq.daemon.jobs import build_key
@@ -60,6 +61,21 @@ class AdminCommands:
         """Return the JSON of `GET /edgeq/status`."""
         deployments = list(self._deployer.deployments.values())
         return status(self._context, deployments, self._started)
+
+    def report(self, name: str, version: str) -> bytes:
+        """Return a version's report; errors as `serve.data_plane.Admin.report`."""
+        numbers = [each.version for each in self._context.registry.versions(name)]
+        if version not in map(str, numbers):
+            raise NotFoundError(
+                f"model {name!r} has no version {version!r}; it has {numbers or 'none'}"
+            )
+        path = self._context.paths.bundle(name, int(version)) / REPORT
+        try:
+            return path.read_bytes()
+        except FileNotFoundError as error:
+            raise NotFoundError(
+                f"version {version} of {name!r} has no report: it serves as it was dropped"
+            ) from error
 
     def call(self, command: str, arguments: Arguments, body: bytes) -> Any:
         """Run a command; NotFoundError where there is none of that name."""

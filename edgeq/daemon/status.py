@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import edgeq
+from edgeq.bundle import REPORT
 from edgeq.daemon.deployment import Context, Deployment, count_samples
 from edgeq.daemon.series import INTERVAL_S
 from edgeq.drift.state import TensorDrift
@@ -51,7 +52,7 @@ def _model(context: Context, deployment: Deployment) -> dict[str, Any]:
         "build": _build(deployment),
         "previous": str(previous.version) if previous else None,
         "versions": [
-            _version(each) for each in registry.versions(deployment.name)[:VERSIONS_SHOWN]
+            _version(context, each) for each in registry.versions(deployment.name)[:VERSIONS_SHOWN]
         ],
         "pinned": registry.is_pinned(deployment.name),
         "probation": _probation(deployment),
@@ -70,7 +71,7 @@ def _build(deployment: Deployment) -> dict[str, Any] | None:
     return {"cause": job.cause, "model_sha256": job.sha256} if job else None
 
 
-def _version(version: Version) -> dict[str, Any]:
+def _version(context: Context, version: Version) -> dict[str, Any]:
     """One version, newest first, without where it lies."""
     return {
         "version": str(version.version),
@@ -80,6 +81,7 @@ def _version(version: Version) -> dict[str, Any]:
         "reason": version.reason,
         "created": version.created,
         "model_sha256": version.model_sha256,
+        "has_report": (context.paths.bundle(version.name, version.version) / REPORT).is_file(),
     }
 
 

@@ -84,6 +84,13 @@ class Admin(Protocol):
     def status(self) -> dict[str, Any]:
         """Return what `GET /edgeq/status` shows."""
 
+    def report(self, name: str, version: str) -> bytes:
+        """Return the HTML of a version's report.
+
+        Raises:
+            NotFoundError: no such model or version, or it was not built.
+        """
+
     def call(self, command: str, arguments: Mapping[str, Any], body: bytes) -> Any:
         """Run one command; returns what JSON can hold.
 

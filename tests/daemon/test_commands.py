@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from edgeq.errors import RegistryError
+from edgeq.daemon.admin import AdminCommands
+from edgeq.errors import NotFoundError, RegistryError
 from tests.daemon.conftest import fill, install, states
 
 
@@ -134,3 +135,15 @@ def test_a_file_that_another_took_the_place_of_meanwhile_is_not_deployed(house, 
         house.deployer.take(again)
     assert (house.context.config.models_dir / "digits.tflite").read_bytes() == content
     assert states(house) == ["committed"]
+
+
+def test_the_report_of_a_built_version_is_given_and_of_a_dropped_one_is_not(house, digits, built):
+    house.drop(digits / "digits.tflite")
+    install(house, built)
+    commands = AdminCommands(house.context, house.deployer, lambda f: f(), dict, lambda _: None)
+    assert commands.report("digits", "2") == (built / "report.html").read_bytes()
+    with pytest.raises(NotFoundError, match="has no report: it serves as it was dropped"):
+        commands.report("digits", "1")
+    for name, version in (("digits", "3"), ("digits", "../2"), ("nobody", "1")):
+        with pytest.raises(NotFoundError, match="has no version"):
+            commands.report(name, version)

@@ -29,7 +29,7 @@ def a_drift(*streams: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 def a_version(version: str, **changes: Any) -> dict[str, Any]:
     known = {"engine": "cpu-int8", "method": "entropy", "state": "committed", "reason": "",
-             "created": NOW, "model_sha256": "ab"}  # fmt: skip
+             "created": NOW, "model_sha256": "ab", "has_report": True}  # fmt: skip
     return {"version": version, **known, **changes}
 
 

@@ -156,6 +156,11 @@ class FakeAdmin:
         self.looks += 1
         return {**EMPTY_STATUS, "now": time.time(), **self.changes, "ratio": float("nan")}
 
+    def report(self, name: str, version: str) -> bytes:
+        if version != "1":
+            raise NotFoundError(f"model {name!r} has no version {version!r}")
+        return f"<h1>{name}</h1>".encode()
+
     def call(self, command: str, arguments: Mapping[str, Any], body: bytes) -> Any:
         self.calls.append((command, dict(arguments), body))
         if self.error is not None:

@@ -72,7 +72,7 @@ def card(name: str, model: Model, now: float) -> Element:
         _build(model),
         element("div", _facts(model), _figures(name, model, now), class_="sides", data_key="sides"),
         drift_section(key, model["drift"]),
-        _versions(key, model),
+        _versions(key, name, model),
         _commands(key, name, model),
         id=key,
         class_="card",
@@ -180,13 +180,13 @@ def _strata(samples: Model) -> str:
     return ", ".join(strata) if len(strata) > 1 else ""
 
 
-def _versions(key: str, model: Model) -> Element | None:
+def _versions(key: str, name: str, model: Model) -> Element | None:
     versions = model["versions"]
     if not versions:
         return None
     live = model["live"]["version"] if model["live"] else None
-    rows = [_version(each, live, model["previous"]) for each in versions]
-    header = ("version", "engine", "ranges", "state", "made", "")
+    rows = [_version(name, each, live, model["previous"]) for each in versions]
+    header = ("version", "engine", "ranges", "state", "made", "", "")
     return element(
         "details",
         element("summary", f"Versions ({len(versions)})"),
@@ -195,7 +195,7 @@ def _versions(key: str, model: Model) -> Element | None:
     )
 
 
-def _version(version: Model, live: str | None, previous: str | None) -> Element:
+def _version(name: str, version: Model, live: str | None, previous: str | None) -> Element:
     number_, state = version["version"], version["state"]
     if number_ == live:
         shown: Nodes = badge("live", "good")
@@ -208,8 +208,17 @@ def _version(version: Model, live: str | None, previous: str | None) -> Element:
         version["method"],
         shown,
         moment(version["created"]),
+        _report(name, version),
         version["reason"],
     )
+
+
+def _report(name: str, version: Model) -> Nodes:
+    if not version["has_report"]:
+        return ""
+    number_ = version["version"]
+    path = f"/edgeq/models/{quote(name, safe='')}/versions/{number_}/report"
+    return element("a", "report", href=path, aria_label=f"Report of version {number_}")
 
 
 def _commands(key: str, name: str, model: Model) -> Element:

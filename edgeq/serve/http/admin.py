@@ -13,6 +13,12 @@ from edgeq.serve.http.router import Route
 from edgeq.serve.http.threads import Threads
 from edgeq.serve.rights import Purpose
 
+REPORT = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+    "X-Content-Type-Options": "nosniff",
+}
+
 
 class AdminRoutes:
     """Commands run in worker threads: one that waits does not hold up the requests."""
@@ -25,6 +31,7 @@ class AdminRoutes:
         """Return them in the order of matching."""
         return [
             Route("GET", "/edgeq/status", self.status),
+            Route("GET", "/edgeq/models/{name}/versions/{version}/report", self.report),
             Route("POST", "/edgeq/samples/{name}", self.add_samples, Purpose.ADMINISTER),
             Route("POST", "/edgeq/{command}", self.call, Purpose.ADMINISTER),
         ]
@@ -32,6 +39,12 @@ class AdminRoutes:
     async def status(self, _: Request) -> Answer:
         """GET /edgeq/status."""
         return json_answer(await self._threads.run(self._admin.status))
+
+    async def report(self, request: Request) -> Answer:
+        """GET /edgeq/models/NAME/versions/VERSION/report, a page that loads nothing."""
+        name, version = request.parameters["name"], request.parameters["version"]
+        html = await self._threads.run(self._admin.report, name, version)
+        return Answer(200, (html,), "text/html; charset=utf-8", REPORT)
 
     async def call(self, request: Request) -> Answer:
         """POST /edgeq/COMMAND with a JSON object as arguments, or nothing."""

@@ -19,6 +19,15 @@ def test_the_status_is_open(running: Any) -> None:
     assert running.request("GET", "/edgeq/status").json()["ratio"] is None
 
 
+def test_a_report_is_a_page_that_may_load_nothing(running: Any) -> None:
+    answer = running.request("GET", "/edgeq/models/echo/versions/1/report")
+    assert (answer.status, answer.body) == (200, b"<h1>echo</h1>")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; ")
+    missing = running.request("GET", "/edgeq/models/echo/versions/2/report")
+    assert missing.status == 404
+
+
 def test_admin_calls_over_tcp_are_refused_without_a_token_in_the_configuration(
     running: Any,
 ) -> None:
