@@ -16,7 +16,10 @@ from edgeq.drift.statistics import Statistic, deciding_statistic
 
 Array = npt.NDArray[Any]
 
-NOTABLE_SATURATION = 0.01  # of the values, over the reference's share at a rail
+# A share at a rail matters from half as much again as in the reference, and 1 % of the values: more
+# zeros after a ReLU are not clipped, and the statistic sees them.
+NOTABLE_GROWTH = 1.5
+NOTABLE_SATURATION = 0.01
 LOG_WINDOWS = np.log(WINDOWS)
 
 
@@ -66,7 +69,7 @@ def limits_of(reference: DriftReference, options: DriftOptions) -> dict[str, Lim
         if frames < LEAST_FRAMES:
             table = np.full_like(table, math.inf)
         missed = NOTABLE_SATURATION + 1.0 / (frames + 1)  # frames like this may just not be there
-        ends = rails + missed if stream.has_rails else np.full(2, 1.0)
+        ends = NOTABLE_GROWTH * rails + missed if stream.has_rails else np.full(2, 1.0)
         floor = Bounds(practical_floor(statistic, options.psi), float(ends[0]), float(ends[1]))
         limits[stream.name] = Limits(statistic, table, floor)
     return limits

@@ -9,6 +9,7 @@ from edgeq.drift.limits import Bounds, limits_of, practical_floor
 from edgeq.drift.null import WINDOWS
 from edgeq.drift.options import DriftOptions
 from edgeq.drift.reference import DriftReference
+from edgeq.drift.stream import Stream
 from tests.drift.streams import IMAGE, STREAMS, frames_of, reference_of
 
 NO_FLOOR = DriftOptions(psi=1e-9)
@@ -58,6 +59,17 @@ def test_a_rail_s_bound_is_over_the_reference_s_share_and_only_of_tensors():
     assert limits["image"].at(200).low >= share + 0.01 + 1 / 100
     assert limits["image/brightness"].at(200).high == 1.0
     assert limits["probs/class"].at(200).low == 1.0
+
+
+def test_zeros_after_a_relu_are_no_saturation():
+    """Half of the values are zero, the grid's first code: a few more are not clipped."""
+    draw = np.random.default_rng(0)
+    relu = Stream("relu", "activation", "relu", 0.0, 6.0)
+    codes = [np.clip(draw.normal(0, 40, 500), 0, 255).astype(np.int64) for _ in range(128)]
+    frames = [{"relu": np.bincount(c, minlength=256).astype(np.int32)} for c in codes]
+    limits = limits_of(DriftReference.from_frames([relu], frames), DriftOptions())
+    assert limits["relu"].at(200).low > 0.75
+    assert limits["relu"].at(200).high < 0.02
 
 
 def test_a_reference_of_too_few_frames_bounds_nothing():
