@@ -8,6 +8,7 @@ from typing import Any
 Json = dict[str, Any]
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+SOFT_TOPS = {"percentunit": 0.01, "s": 0.001}
 NO_FOOTER = {"show": False, "reducer": ["sum"]}
 GREEN, AMBER, RED, BLUE, GREY = "green", "orange", "red", "blue", "#8e8e8e"
 
@@ -114,7 +115,7 @@ def graph(
         "showPoints": "never",
         "spanNulls": False,
         "axisSoftMin": 0,
-        "axisSoftMax": 0.01 if unit in ("percentunit", "s") else 1,
+        "axisSoftMax": SOFT_TOPS.get(unit, 1),  # or an axis of zeros would end at 100
         "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
         "thresholdsStyle": {"mode": "off" if limit is None else "dashed"},
     }
