@@ -52,9 +52,9 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", type=Path, default=SHARED, metavar="DIR", help="with tasks.json and data/")
     add("--only", default="", metavar="A,B", help=f"of the tasks {', '.join(TASKS)}, these")
-    add("--references", type=int, default=60, help="drawn for each row (default: 60)")
-    add("--each", type=int, default=4, help="windows of each reference (default: 4)")
-    add("--runs", type=int, default=20, help="of each drift (default: 20)")
+    add("--references", type=int, default=40, help="drawn for each row (default: 40)")
+    add("--each", type=int, default=3, help="windows of each reference (default: 3)")
+    add("--runs", type=int, default=12, help="of each drift (default: 12)")
     add("--held", action="store_true", help="frames that hang together, too")
     add("--peers", action="store_true", help="beside Evidently, whylogs and NannyML, too")
     add("--python", type=Path, metavar="FILE", help="of the peers (default: one is made)")
