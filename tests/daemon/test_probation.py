@@ -16,6 +16,7 @@ from edgeq.daemon.loading import load_engine
 from edgeq.daemon.status import status
 from edgeq.engines.cpu import CpuEngine
 from edgeq.errors import EngineError
+from edgeq.registry import Event
 from edgeq.swap import shadow
 from tests.daemon.conftest import House, fill, install, states
 
@@ -334,6 +335,10 @@ def test_a_drop_that_is_built_meanwhile_outlives_the_rollback(house, digits, ima
     assert house.builder.is_pending("digits")
 
 
+def newest_commit(house: House) -> Event:
+    return next(e for e in house.context.registry.events() if e.kind == "committed")
+
+
 def test_without_memory_for_two_engines_there_is_no_shadow(house, digits, built, tmp_path):
     (tmp_path / "box" / "proc").mkdir(parents=True)
     meminfo = tmp_path / "box" / "proc" / "meminfo"
@@ -342,16 +347,17 @@ def test_without_memory_for_two_engines_there_is_no_shadow(house, digits, built,
     deployment = serve_int8(house, digits, built)
     assert deployment.probation is not None
     assert deployment.probation.shadow is None
-    committed = next(e for e in house.context.registry.events() if e.kind == "committed")
+    committed = newest_commit(house)
     assert committed.fields["policy"] == "drop-then-load"
     assert committed.fields["needed_bytes"] > committed.fields["available_bytes"]
     meminfo.write_text("MemTotal: 1000000 kB\nMemAvailable: 900000 kB\n")
     install(house, built)
-    assert house.context.registry.events()[0].fields["policy"] == "load-then-drop"
+    committed = newest_commit(house)
+    assert committed.fields["policy"] == "load-then-drop"
     assert deployment.probation.shadow is not None
     house.sidecar("policy: drop-then-load\n")
     install(house, built)
-    committed = next(e for e in house.context.registry.events() if e.kind == "committed")
+    committed = newest_commit(house)
     assert (committed.fields["policy"], committed.fields["policy_reason"]) == (
         "drop-then-load",
         "as configured",
