@@ -33,7 +33,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       watch names admit signature content child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
                       metrics drift_metrics durations board board_watch metrics_server web_access
-                      passwords stages drift divergence contact_sheet
+                      passwords stages contact_sheet
     observe/report/   a bundle's parts -> its report, one page for people
                       page parts record verdict timing mapping layers tensors markup
     observe/charts/   numbers -> pictures: SVG made here
