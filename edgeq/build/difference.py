@@ -1,9 +1,8 @@
 """What two engines did on the same samples, pair by pair -> is the new one worth a swap?
 
 Choices decide where the difference is more than chance (a sign test); else the noise does (a
-randomization test). Sixteen samples rarely differ in any choice:
-ResNet-8 in the dark makes 3 other choices of 300 with either engine, while 1.5 dB less noise shows
-on nearly every sample.
+randomization test). Few samples rarely differ in a choice: in 18 recalibrations of ResNet-8 and VWW
+in the dark, on 8 to 36 held-out samples, none did, while the noise changed by -2 to +10 dB.
 """
 
 from __future__ import annotations

@@ -236,6 +236,8 @@ class Deployer:
             return
         if is_answer:
             self.recalibrations.succeeded(deployment, outcome)
+        else:
+            self.recalibrations.began_anew(deployment)
         self._settle_arriving(deployment)
         self.models.settle(deployment)
 

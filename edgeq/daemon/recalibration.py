@@ -50,8 +50,6 @@ class Recalibrations:
         history, window = self._history(deployment), self._context.config.drift.window
         captures = self._captures.setdefault(deployment.name, Captures())
         episode = history.episode
-        if episode is not None and episode.stratum != deployment.store.stratum:
-            episode = None  # those samples were of other inputs, and are set aside
         if state.active and episode is None:
             self._begin(deployment, state, history, captures)
         elif not state.active and episode and state.frames >= SURELY_OVER * window:
@@ -128,7 +126,7 @@ class Recalibrations:
         episode = self._history(deployment).episode
         is_answer = cause in RECALIBRATIONS and deployment.arriving is None and episode is not None
         fresh = self._fresh(deployment)
-        is_one_kind = len(deployment.store.strata()) == 1
+        is_one_kind = len(fresh) == len(deployment.store)
         # Of fewer, which a person may ask for, the new version could not tell what drift is.
         if len(fresh) < self._context.config.samples.minimum or (is_one_kind and not is_answer):
             return []
@@ -183,6 +181,12 @@ class Recalibrations:
         self._context.registry.record(deployment.name, "recalibrated", message, version=version)
         logger.info("recalibrated", extra={"model": deployment.name, "reason": message})
 
+    def began_anew(self, deployment: Deployment) -> None:
+        """Another model's engine, calibrated on the inputs of now, knows of no drift."""
+        history = self._history(deployment)
+        if history.episode is not None:
+            self._save(deployment, history.after_success())
+
     def refused(self, deployment: Deployment, reason: str) -> None:
         """Say why what serves stays; the next try waits longer, and for other inputs."""
         self._save(deployment, self._history(deployment).after_refusal())
@@ -197,7 +201,11 @@ class Recalibrations:
     # ---- parts
 
     def _history(self, deployment: Deployment) -> History:
-        return History.from_note(self._context.registry.drift_note(deployment.name))
+        history = History.from_note(self._context.registry.drift_note(deployment.name))
+        episode = history.episode
+        if episode is not None and episode.stratum != deployment.store.stratum:
+            return replace(history, episode=None)  # of other inputs, whose samples are set aside
+        return history
 
     def _save(self, deployment: Deployment, history: History) -> None:
         self._context.registry.note_drift(deployment.name, **history.as_note())

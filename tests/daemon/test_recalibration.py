@@ -249,3 +249,23 @@ def test_a_recalibration_that_probation_takes_back_counts_as_refused(loop, image
     loop.house.deployer._take_back(deployment, deployment.probation, "it was slow")
     assert deployment.version == "2"
     assert History.from_note(loop.house.context.registry.drift_note("digits")).refusals == 1
+
+
+def test_a_new_model_that_is_built_meanwhile_ends_the_drift_in_its_stratum(loop, digits, images):
+    loop.set_drift(policy="alert")
+    for _ in range(2):
+        loop.traffic(changed(images, 3.0))
+        loop.look()
+    bright = loop.deployment.store.stratum
+    assert bright != "before"
+    loop.house.drop(digits / "digits_v2.tflite")
+    outcome = loop.house.finish_build()
+    assert outcome.outcome == "succeeded", outcome.result
+    assert "--live-samples" in outcome.job.arguments
+    assert "--present" not in outcome.job.arguments  # it is another model
+    for _ in range(2):
+        loop.traffic(changed(images, 3.0))
+        loop.look()
+    assert not loop.deployment.drift.active
+    assert loop.deployment.store.stratum == bright
+    assert loop.events("drift ended") == []
