@@ -38,7 +38,8 @@ def histograms_from_npz(content: bytes) -> dict[str, Histogram]:
         raise CalibrationError("the histograms cannot be read: not a .npz file", hint=_HINT)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+            # What is not a .npy inside comes as bytes; as an array it is of no type that is read.
+            arrays = {key: np.asarray(archive[key]) for key in archive.files}
     except Exception as error:  # zipfile, zlib, tokenize and numpy each raise their own
         raise CalibrationError(f"the histograms cannot be read: {error}", hint=_HINT) from error
     return unstack(arrays)

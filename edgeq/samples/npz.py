@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import io
 import math
+import operator
 import re
 import struct
 import zipfile
@@ -88,7 +89,9 @@ def open_array(stream: IO[bytes]) -> ArrayStream:
 def _parse_header(content: bytes) -> tuple[tuple[int, ...], object, bool]:
     try:
         header = ast.literal_eval(content.decode("latin-1").strip())
-        shape = tuple(int(extent) for extent in header["shape"])
+        shape = tuple(
+            operator.index(extent) for extent in header["shape"]
+        )  # 2.9 and 1e999 are none
         descr, is_fortran = header["descr"], bool(header["fortran_order"])
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
         raise DamagedError("the .npy header cannot be read") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,19 @@ def npz(**changes: Any) -> bytes:
     return file.getvalue()
 
 
+def of_bytes() -> bytes:
+    """A member that is no .npy, which np.load gives as bytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("names.npy", b"no array")
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "cannot be read"),
+        (of_bytes(), r"'names' .* is \|S8"),
         (b"PK\x03\x04 torn", "cannot be read"),
         (npz()[:300], "cannot be read"),
         (npz(names=np.array([{}], object)), "cannot be read"),

@@ -79,6 +79,8 @@ def _npy(header: str, content: bytes = b"") -> io.BytesIO:
         ("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", "plain numbers"),
         ("{'descr': '<f3', 'fortran_order': False, 'shape': (1,)}", "unknown"),
         ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}", "impossible"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1e999,)}", "cannot be read"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (2.5,)}", "cannot be read"),
         ("{'descr': '<f4', 'fortran_order': False}", "cannot be read"),
         ("(" * 9000, "cannot be read"),
         ("__import__('os')", "cannot be read"),
