@@ -337,3 +337,14 @@ def test_in_any_order_of_calls_the_live_version_is_the_only_committed_one(
 
     Machine.TestCase.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
     Machine.TestCase().runTest()
+
+
+def test_what_a_drift_led_to_is_remembered_through_a_restart(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "edgeq.db")
+    assert registry.drift_note("m") is None
+    registry.note_drift("m", started=[1.5], refusals=1)
+    registry.note_drift("m", started=[1.5, 2.5], refusals=0)
+    registry.close()
+    again = Registry(tmp_path / "edgeq.db")
+    assert again.drift_note("m") == {"started": [1.5, 2.5], "refusals": 0}
+    again.close()
