@@ -85,8 +85,10 @@ def test_a_missing_file_is_named(tmp_path):
         (
             "security: {public_keys: [k]}",
             1,
-            "key 'security.public_keys' is ['k']; expected minisign's public key: "
-            "56 characters, beginning with RW",
+            (
+                "key 'security.public_keys' is ['k']; expected minisign's public key: "
+                "56 characters, beginning with RW"
+            ),
         ),
         (
             "\nserver:\n  http_port: 5\n  metrics_port: 5",
