@@ -81,7 +81,7 @@ def extent_of(form: Form, values: Array) -> tuple[Array, Array] | None:
     Of a large input, of some of its places: 0.3 ms instead of 8 for 224 x 224 x 3.
     """
     planes = _planes(values, form)
-    rows = planes.reshape(-1, planes.shape[-1])
+    rows: Array = planes.reshape(-1, planes.shape[-1])
     rows = rows[:: max(1, len(rows) // MOST_PLACES)].astype(np.float64)
     finite = np.isfinite(rows).all(axis=1)
     if not finite.any():
