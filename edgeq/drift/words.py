@@ -35,6 +35,7 @@ UNFIT: Mapping[str, str] = {
     "stuck": "the same as the one before, as of a stuck camera",
     "constant": "a single value throughout",
     "not_finite": "with values that are no numbers",
+    "noise": "noise: no pixel has to do with the next",
 }
 
 

@@ -95,3 +95,60 @@ def test_features_that_are_no_image_are_neither_dark_nor_flat():
 def test_integers_are_never_out_of_range(health: InputHealth):
     values = np.arange(256, dtype=np.int8).reshape(SHAPE)
     assert "out_of_range" not in found(health, values)
+
+
+PICTURE = (
+    UNIT,
+    scalar_stream("x/brightness", [0.3, 0.6]),
+    scalar_stream("x/contrast", [0.2, 0.3]),
+    scalar_stream("x/sharpness", [0.05, 0.2]),
+)
+
+
+def picture(seed: int, noise: float = 0.0) -> np.ndarray:
+    """A slope with a blot in it."""
+    draw = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:16, 0:16] / 15
+    slope = 0.7 * (draw.random() * rows + draw.random() * columns)
+    blot = 0.5 * np.exp(-20 * ((rows - draw.random()) ** 2 + (columns - draw.random()) ** 2))
+    pixels = slope + blot + noise * draw.standard_normal((16, 16))
+    return np.clip(pixels, 0, 1).astype("f4").reshape(SHAPE)
+
+
+def after(frames: list[np.ndarray]) -> InputHealth:
+    counter = StreamCounter(PICTURE)
+    counts = [counter.count({"x": values}, {}) for values in frames]
+    return healths_of(DriftReference.from_frames(PICTURE, counts))["x"]
+
+
+def is_noise(health: InputHealth, values: np.ndarray) -> bool:
+    return health.look(values, StreamCounter(PICTURE).count({"x": values}, {}), 0.0)["noise"]
+
+
+def test_noise_in_the_place_of_pictures_is_told():
+    health = after([picture(seed) for seed in range(20)])
+    draw = np.random.default_rng(5)
+    evenly, rails = draw.random(SHAPE), draw.integers(0, 2, SHAPE)
+    huge = 1e6 * draw.standard_normal(SHAPE)
+    for values in (evenly, rails, huge):
+        assert is_noise(health, values.astype("f4"))
+
+
+def test_a_noisy_picture_is_one():
+    health = after([picture(seed) for seed in range(20)])
+    assert not any(is_noise(health, picture(seed, noise=0.05)) for seed in range(20, 40))
+
+
+def test_where_the_reference_is_noise_more_of_it_is_none():
+    draw = np.random.default_rng(6)
+    health = after([draw.random(SHAPE).astype("f4") for _ in range(20)])
+    assert not any(is_noise(health, draw.random(SHAPE).astype("f4")) for _ in range(20))
+
+
+def test_what_is_no_picture_is_never_noise():
+    values = np.random.default_rng(7).random((1, 40)).astype("f4")
+    stream = (Stream("x", "input", "x", 0.0, 1.0),)
+    counter = StreamCounter(stream)
+    counts = [counter.count({"x": values}, {})] * 5
+    health = healths_of(DriftReference.from_frames(stream, counts))["x"]
+    assert not health.look(values, counter.count({"x": values}, {}), 0.0)["noise"]
