@@ -81,7 +81,7 @@ def _flattest(reference: DriftReference, name: str) -> float:
     stream = next((s for s in reference.streams if s.name == name), None)
     if stream is None:
         return -math.inf
-    return float(stream.codes(np.float64(FLATTER * stream.values[int(least)])))
+    return float(stream.codes(np.asarray(FLATTER * stream.values[int(least)])))
 
 
 def _noisiest(reference: DriftReference, tensor: str) -> float:

@@ -185,12 +185,13 @@ def is_index(values: Array) -> bool:
 
 def as_scores(values: Array) -> Array:
     """Return the scores of each choice as shares that add up to 1, float64 [choices, classes]."""
-    scores = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    scores: Array = values.reshape(-1, values.shape[-1]).astype(np.float64)
     if values.dtype == np.int8:
         scores += 128.0
     scores = np.maximum(np.nan_to_num(scores), 0.0)
-    totals = scores.sum(axis=-1, keepdims=True)
-    return scores / np.where(totals > 0.0, totals, 1.0)
+    totals: Array = scores.sum(axis=-1, keepdims=True)
+    shares: Array = scores / np.where(totals > 0.0, totals, 1.0)
+    return shares
 
 
 def are_scores(values: Array) -> bool:

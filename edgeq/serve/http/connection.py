@@ -123,6 +123,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what was asked: nobody is there to read the answer."""
+        self._transport.close()  # it has gone; Python 3.10's TLS transport does not know
         self._is_deaf = True
         self.deadline = NEVER
         self._waiting.clear()
