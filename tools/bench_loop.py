@@ -164,7 +164,7 @@ def run(
         client.frames, started = changed, time.monotonic()
         found = wait("drift", daemon, lambda m: bool((m["drift"] or {}).get("active")))
         reason, noticed_s = found["drift"]["reason"], time.monotonic() - started
-        wait("an answer", daemon, lambda m: bool(_answers(daemon)))
+        wait("an answer", daemon, lambda m: bool(_answers(daemon) or _unfit(m)))
         if options.poison:  # let it try as often as it may
             time.sleep(options.linger)
         found = daemon.model(NAME)
@@ -173,6 +173,7 @@ def run(
             "noticed_s": round(noticed_s, 1),
             "answered_s": round(time.monotonic() - started, 1),
             "answers": [f"{e['kind']}: {e['message']}" for e in _answers(daemon)][::-1],
+            "unfit": _unfit(found),
             "before": before,
             "after": found["live"]["version"],
             "is_active_still": bool((found["drift"] or {}).get("active")),
@@ -183,6 +184,11 @@ def run(
 
 def _window(model: dict[str, Any]) -> float:
     return float((model["drift"] or {}).get("samples", 0.0))
+
+
+def _unfit(model: dict[str, Any]) -> str:
+    """Why these frames are not to be calibrated on; "" where they may be."""
+    return str((model["drift"] or {}).get("unfit") or "")
 
 
 def _answers(daemon: EdgeqDaemon) -> list[dict[str, Any]]:
