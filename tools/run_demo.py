@@ -32,7 +32,7 @@ MINIMUM = 64
 WINDOW = 100
 BRIGHTER = 3.0  # darker ones lie within the ranges that there are: no engine is better for them
 FULL = 0.9  # of a window: old frames fade, so that it never quite holds its size
-PAUSE_S = 0.004  # between two requests of a client
+PAUSE_S = 0.04  # between two requests of a client: a camera's pace, at which every frame is seen
 STEP_TIMEOUT_S = 90.0
 
 CONFIG = """\
