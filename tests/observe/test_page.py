@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
 from edgeq.observe.page import POLICY
 from edgeq.observe.page import Page as StatusPage
+from tests.observe.markup import HOSTILE, Page
 from tests.observe.statuses import (
     NOW,
     POINTS,
@@ -22,33 +22,6 @@ from tests.observe.statuses import (
     a_version,
     an_event,
 )
-
-VOID = {"meta", "br", "hr", "img", "input", "link", "wbr"}
-HOSTILE = "<script>alert(1)</script>\"'&$models ${x}"
-
-
-class Page(HTMLParser):
-    """Checks that tags nest, and gathers them with the visible text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def html_of(status: dict[str, Any]) -> str:
