@@ -99,7 +99,10 @@ def _noisiest(reference: DriftReference, tensor: str) -> float:
 
 
 def noise_ratio(image: Array) -> float:
-    """Return the mean gradient along the rows of [N, H, W, C] over the deviation; 0 for a blank."""
+    """Return the mean gradient along the rows of [N, H, W, C] over the deviation; 0 for a blank.
+
+    Of the values, not of the scalars' codes: those end where the reference's grid does.
+    """
     rows = image[:, :: -(-image.size // NOISE_VALUES)].astype(np.float32)
     deviation = float(rows.std())
     return float(np.abs(np.diff(rows, axis=2)).mean()) / deviation if deviation > 0 else 0.0
