@@ -35,7 +35,7 @@ class Plane:
         self._capture_ratio = capture_ratio
         self._on_deploy_thread = on_deploy_thread
         self._uploads = Uploads(deployer, on_deploy_thread)
-        self._views: dict[str, tuple[LiveInfo | None, ModelView]] = {}  # the last ones that served
+        self._views: dict[str, tuple[LiveInfo, ModelView]] = {}  # of what served last
 
     def models(self) -> list[ModelView]:
         """Return every model, served or not, and those of which no drop was taken yet."""
@@ -53,17 +53,12 @@ class Plane:
 
     def _view(self, deployment: Deployment) -> ModelView:
         """Look at a model; 2 us less where what serves is what served at the last request."""
-        live, reason = deployment.slot.live, deployment.reason
-        known = self._views.get(deployment.name)
-        if (
-            live is not None
-            and known is not None
-            and known[0] is live
-            and known[1].reason == reason
-        ):
+        live, known = deployment.slot.live, self._views.get(deployment.name)
+        if known is not None and known[0] is live and known[1].reason == deployment.reason:
             return known[1]
         view = _view(deployment)
-        self._views[deployment.name] = live, view
+        if live is not None:
+            self._views[deployment.name] = live, view
         return view
 
     def submit(

@@ -34,13 +34,15 @@ def status(context: Context, deployments: list[Deployment], started: float) -> d
 
 def _model(context: Context, deployment: Deployment) -> dict[str, Any]:
     live, registry = deployment.slot.live, context.registry
-    previous = registry.previous(deployment.name)
+    previous, versions = registry.previous(deployment.name), registry.versions(deployment.name)
+    # Not the deployment's, which follows a moment after the swap.
+    methods = {str(each.version): each.method for each in versions}
     return {
         "live": {
             "version": live.version,
             "engine": live.engine,
             "since": live.since,
-            "method": deployment.method,
+            "method": methods.get(live.version, deployment.method),
             "fault": live.fault,  # of a GPU, whose place the CPU took
             "batching": live.batching,
         }
@@ -51,9 +53,7 @@ def _model(context: Context, deployment: Deployment) -> dict[str, Any]:
         "progress": deployment.progress,
         "build": _build(deployment),
         "previous": str(previous.version) if previous else None,
-        "versions": [
-            _version(context, each) for each in registry.versions(deployment.name)[:VERSIONS_SHOWN]
-        ],
+        "versions": [_version(context, each) for each in versions[:VERSIONS_SHOWN]],
         "pinned": registry.is_pinned(deployment.name),
         "probation": _probation(deployment),
         "drift": _drift(deployment),
