@@ -115,6 +115,8 @@ def test_a_client_that_leaves_does_not_disturb_the_others(running: Any) -> None:
     half = socket.create_connection(("127.0.0.1", running.port), timeout=5)
     half.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nabc".encode())
     half.close()
+    for _ in range(2):  # turns of the server's loop, in which it hears of both
+        assert running.request("GET", "/v2/health/live").status == 200
     with ThreadPoolExecutor(1) as client:
         stayer = client.submit(running.request, "POST", INFER, REQUEST)
         release.set()
