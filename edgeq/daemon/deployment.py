@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from edgeq.config import Config, Sidecar
 from edgeq.daemon.builder import BuildJob
+from edgeq.daemon.faults import Faults
 from edgeq.daemon.series import Series
 from edgeq.drift.state import DriftState
 from edgeq.drift.watch import StreamWatch
@@ -83,6 +84,9 @@ class Context:
     metrics: Metrics
     turn: TurnBudget = field(default_factory=TurnBudget)  # of the loop that serves all models
     root: Path = Path("/")  # of the filesystem that holds proc and sys
+
+    def __post_init__(self) -> None:
+        self.faults = Faults(self.registry, self.metrics, self.paths.state)
 
 
 @dataclass(frozen=True)

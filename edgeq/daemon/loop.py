@@ -188,6 +188,7 @@ class Daemon:
             self._scanner.forget(candidate.name)  # the next rescan tries it again
 
     def _tick(self) -> None:
+        self._context.faults.write_events()
         for deployment in list(self._deployer.deployments.values()):
             self._deployer.check_probation(deployment)
             self._drift.check(deployment)
@@ -311,6 +312,7 @@ class Daemon:
         self._deployer.close()
         if hasattr(self, "_frontends"):
             self._frontends.close()
+        self._context.faults.write_events(is_last=True)
         self._context.registry.close()
         logger.info("stopped")
 

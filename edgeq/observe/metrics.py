@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, get_args
 
 import prometheus_client
 from prometheus_client import (
@@ -37,6 +38,11 @@ SWAP_OUTCOMES = ("committed", "rejected", "rolled_back")
 BUILD_OUTCOMES = ("succeeded", "rejected", "failed")
 DROP_OUTCOMES = ("accepted", "quarantined", "unchanged")
 SAMPLE_SETS = ("fit", "held_out")
+FaultKind = Literal[
+    "disk_full", "out_of_inodes", "read_only", "io_error", "clock_jump", "fork_failed",
+    "out_of_memory", "out_of_descriptors", "engine_hung", "child_hung", "crash_loop",
+]  # fmt: skip
+FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 ReadBoard = Callable[[], tuple[list[Reading], dict[str, bool]]]
 _SOURCE_UP = Quantity(
@@ -62,6 +68,8 @@ class Metrics:
         info.labels(version, runtime).set(1)
         for outcome in DROP_OUTCOMES:
             self.drops.labels(outcome)
+        for kind in FAULT_KINDS:
+            self.faults.labels(kind)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"edgeq_{name}", text, labels, registry=self.registry)
@@ -132,6 +140,7 @@ class Metrics:
 
     def _declare_data(self) -> None:
         self.drops = self._counter("drops", "Drops that settled, by outcome.", "outcome")
+        self.faults = self._counter("faults", "Faults of the box or a process, by kind.", "kind")
         self.samples = self._gauge("samples", "Samples in the store, by set.", "model", "set")
         self.samples_bytes = self._gauge("samples_bytes", "Size of the sample store.", "model")
         self.samples_max_bytes = self._gauge(

@@ -10,6 +10,7 @@ from edgeq.observe.board import QUANTITIES, Reading
 from edgeq.observe.metrics import (
     BUILD_OUTCOMES,
     DROP_OUTCOMES,
+    FAULT_KINDS,
     LATENCY_BUCKETS,
     MODEL_STATES,
     SWAP_OUTCOMES,
@@ -34,6 +35,7 @@ DECLARED = {  # name -> type and labels, as dashboards and alerts rely on them
     "edgeq_verify_agreement_ratio": ("gauge", "model"),
     "edgeq_verify_sqnr_decibels": ("gauge", "model"),
     "edgeq_drops_total": ("counter", "outcome"),
+    "edgeq_faults_total": ("counter", "kind"),
     "edgeq_samples": ("gauge", "model set"),
     "edgeq_samples_bytes": ("gauge", "model"),
     "edgeq_drift_psi": ("gauge", "model tensor"),
@@ -163,6 +165,9 @@ def test_counters_have_no_second_series_for_their_creation(metrics):
 def test_known_label_values_start_at_zero(metrics):
     assert exposed(metrics)["edgeq_drops_total"] == dict.fromkeys(
         [(outcome,) for outcome in DROP_OUTCOMES], 0.0
+    )
+    assert exposed(metrics)["edgeq_faults_total"] == dict.fromkeys(
+        [(kind,) for kind in FAULT_KINDS], 0.0
     )
     metrics.watch_model("face", lambda: 0.0)
     samples = exposed(metrics)
