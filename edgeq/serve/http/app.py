@@ -13,6 +13,7 @@ from edgeq.serve.http.answers import CANCELLED_OR_FAILED, error_answer
 from edgeq.serve.http.infer import InferHandler
 from edgeq.serve.http.messages import Answer, Request
 from edgeq.serve.http.models import ModelRoutes
+from edgeq.serve.http.openapi import document
 from edgeq.serve.http.page import PageRoutes
 from edgeq.serve.http.regions import RegionRoutes
 from edgeq.serve.http.repository import RepositoryRoutes
@@ -74,4 +75,4 @@ def make_app(parts: AppParts) -> App:
         *PageRoutes(parts.page, parts.admin.status, parts.threads).routes(),
         *AdminRoutes(parts.admin, parts.threads).routes(),
     ]
-    return App(routes, parts.rights)
+    return App([*routes, document.route_of(routes)], parts.rights)

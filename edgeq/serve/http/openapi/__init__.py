@@ -1,0 +1,1 @@
+"""The routes -> the OpenAPI description of all that is served over HTTP."""
