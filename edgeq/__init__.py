@@ -25,12 +25,14 @@ order of reading; the first line of each says what goes in and what comes out.
     serve/http/   the Open Inference Protocol over HTTP/1.1
                       frontend handshake connection messages app router infer request_body
                       response_body content models repository regions page admin threads answers
+    serve/http/openapi/  the routes -> the OpenAPI description of all that is served over HTTP
+                      document operations schemas
     serve/grpc/   the same over gRPC
                       frontend held_port credentials gate peers service infer stream
                       request_message response_message models repository regions messages schema
                       status
     intake/       drop folder -> admitted model, or quarantine
-                      watch names admit signature content child probe sandbox quarantine
+                      watch names admit signature content damage child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
                       metrics drift_metrics durations board board_watch metrics_server web_access
                       passwords stages contact_sheet
@@ -44,14 +46,14 @@ order of reading; the first line of each says what goes in and what comes out.
                       stream options statistics window null reference limits state words monitor
                       streams activations health scales kept watch
     swap/         Slot: load, warm, self-check, switch, drain; probation
-                      slot scheduler done turn queue requests places batching pool options probation
-                      shadow memory
+                      slot scheduler hangs done turn queue requests places batching pool options
+                      probation shadow memory
     explain/      two models, a table, a few inputs -> what each tensor is like, each op costs
                       explain explanation tensors shapes twins layers comparison forced injected
                       weights words spread by_method
     verify.py     float model, Engine, held-out samples -> Verdict
     registry/     versions, events, live pointer, rollback: SQLite
-                      registry records database
+                      registry records database migrations
     engines/      INT8 model -> Engine
                       base table cpu latency
     engines/cuda/  an INT8 .tflite -> kernels for one GPU -> the Engine that replays them

@@ -2,7 +2,8 @@
 
 EdgeqError
 ├── UsageError               bad arguments or configuration: exit code 2
-│   └── ConfigError
+│   ├── ConfigError
+│   └── NewerStateError        a newer edgeq wrote the state folder
 ├── ModelError               a model file
 │   ├── StructureError         damaged: not a well-formed TFLite flatbuffer
 │   └── UnsupportedModelError  well-formed, but edgeq cannot take it
@@ -56,6 +57,10 @@ class UsageError(EdgeqError):
 
 class ConfigError(UsageError):
     """The configuration, a sidecar or an environment override is wrong."""
+
+
+class NewerStateError(UsageError):
+    """A newer edgeq wrote the state folder: starting this one again would not help."""
 
 
 class ModelError(EdgeqError):

@@ -15,76 +15,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeq import files
-from edgeq.errors import DamagedRegistryError, RegistryError
+from edgeq.errors import DamagedRegistryError, EdgeqError, NewerStateError, RegistryError
+from edgeq.registry.migrations import (
+    SCHEMA_VERSION,
+    back_up,
+    backup_path,
+    schema_of,
+    take_step,
+)
 
-SCHEMA_VERSION = 1  # in SQLite's user_version
 BUSY_TIMEOUT_S = 5.0  # for another process that looks into the file meanwhile
-
-# Named as Mender's and RAUC's: install, verify, commit, roll back.
-STATES = ("installed", "verified", "committed", "rolled_back", "rejected", "retired")
-SCHEMA = (
-    """CREATE TABLE models (
-        name TEXT PRIMARY KEY,
-        newest INTEGER NOT NULL DEFAULT 0,  -- a number is never given twice
-        live INTEGER,
-        is_pinned INTEGER NOT NULL DEFAULT 0,
-        FOREIGN KEY (name, live) REFERENCES versions (name, version)
-    )""",
-    f"""CREATE TABLE versions (
-        name TEXT NOT NULL REFERENCES models (name),
-        version INTEGER NOT NULL,
-        model_sha256 TEXT NOT NULL,
-        engine TEXT NOT NULL,
-        method TEXT NOT NULL,
-        directory TEXT NOT NULL,
-        state TEXT NOT NULL CHECK (state IN {STATES}),
-        reason TEXT NOT NULL,
-        created REAL NOT NULL,
-        served INTEGER NOT NULL DEFAULT 0,  -- grows with every commit: the order of going live
-        PRIMARY KEY (name, version)
-    )""",
-    """CREATE TABLE events (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        time REAL NOT NULL,
-        name TEXT NOT NULL,
-        version INTEGER,
-        kind TEXT NOT NULL,
-        message TEXT NOT NULL,
-        fields TEXT NOT NULL
-    )""",
-    """CREATE TABLE drops (
-        name TEXT NOT NULL,
-        sha256 TEXT NOT NULL,
-        outcome TEXT NOT NULL CHECK (outcome IN ('accepted', 'quarantined')),
-        PRIMARY KEY (name, sha256)
-    )""",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
-# Added since; an edgeq that does not know a table leaves it alone, so the version stays.
-ADDED = (
-    """CREATE TABLE IF NOT EXISTS probations (
-        name TEXT PRIMARY KEY REFERENCES models (name),
-        version INTEGER NOT NULL,
-        note TEXT NOT NULL
-    )""",
-    """CREATE TABLE IF NOT EXISTS drifts (
-        name TEXT PRIMARY KEY,
-        note TEXT NOT NULL
-    )""",
-    """CREATE TABLE IF NOT EXISTS signed (
-        name TEXT PRIMARY KEY,
-        version INTEGER NOT NULL,
-        sha256 TEXT NOT NULL
-    )""",
-)
 
 
 class Database:
-    """The file, opened; made where it is missing. Safe to share between threads.
+    """The file, opened; made where it is missing, taken to today's schema where it is older.
+
+    Safe to share between threads. Before its schema changes the file is copied, to
+    `<path>.schema-<number>`; a change that fails midway has not happened.
 
     Raises:
         DamagedRegistryError: the file is not a whole database; see `move_aside`.
-        RegistryError: it cannot be opened, or a newer edgeq wrote it.
+        NewerStateError: a newer edgeq wrote it.
+        RegistryError: it cannot be opened, or copied before its schema changes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,7 +49,7 @@ class Database:
             )
         try:
             self._prepare()
-        except RegistryError:
+        except EdgeqError:
             self._connection.close()
             raise
 
@@ -141,15 +93,25 @@ class Database:
             report = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if report != "ok":
                 raise sqlite3.DatabaseError(report)
-        with self.transaction() as connection:
-            found: int = connection.execute("PRAGMA user_version").fetchone()[0]
-            if found > SCHEMA_VERSION:
-                raise RegistryError(
-                    f"registry {self._path} has schema {found}; this edgeq knows {SCHEMA_VERSION}",
-                    hint="Update edgeq, or give it another state_dir.",
-                )
-            for statement in (*(SCHEMA if found == 0 else ()), *ADDED):
-                connection.execute(statement)
+        with self.snapshot() as connection:
+            found = schema_of(connection)
+        if found > SCHEMA_VERSION:
+            raise self._newer(found)
+        if 0 < found < SCHEMA_VERSION:
+            with self._lock, self._errors():
+                back_up(self._connection, self._path)
+        for _ in range(found, SCHEMA_VERSION):
+            with self.transaction() as connection:
+                take_step(connection)
+
+    def _newer(self, found: int) -> NewerStateError:
+        kept = backup_path(self._path, SCHEMA_VERSION)
+        back = f"or stop edgeq and put {kept.name} in its place" if kept.exists() else ""
+        return NewerStateError(
+            f"registry {self._path} has schema {found}: a newer edgeq wrote it; "
+            f"this one knows schemas up to {SCHEMA_VERSION}",
+            hint=f"Update edgeq; {back or 'or give it another state_dir'}.",
+        )
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

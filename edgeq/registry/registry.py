@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.errors import RegistryError
-from edgeq.registry.database import STATES, Database, move_aside
+from edgeq.registry.database import Database, move_aside
+from edgeq.registry.migrations import STATES
 from edgeq.registry.records import Event, SignedRelease, Version
 
 MAX_EVENTS = 10_000
@@ -29,7 +30,8 @@ class Registry:
 
     Raises:
         DamagedRegistryError: the file is not a whole database; see `Registry.recreate`.
-        RegistryError: it cannot be opened, or a newer edgeq wrote it.
+        NewerStateError: a newer edgeq wrote it.
+        RegistryError: it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:

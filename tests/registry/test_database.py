@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -174,20 +173,6 @@ def test_a_damaged_file_is_kept_aside_by_recreate(path: Path) -> None:
     aside = sorted(p for p in path.parent.iterdir() if ".damaged-" in p.name)
     assert [p.read_bytes() for p in aside] == [content, b"log"]
     assert aside[1].name == aside[0].name + "-wal"
-
-
-def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
-    filled(path).close()
-    connection = sqlite3.connect(path)
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    connection.close()
-    with pytest.raises(RegistryError, match=f"schema {SCHEMA_VERSION + 1}") as caught:
-        Registry(path)
-    assert not isinstance(caught.value, DamagedRegistryError)
-    assert "Update edgeq" in caught.value.hint
-    connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION + 1,)
-    connection.close()
 
 
 def test_a_folder_in_its_place_is_not_called_damage(path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from edgeq.errors import RegistryError
 from edgeq.registry import Registry
-from edgeq.registry.database import STATES
+from edgeq.registry.migrations import STATES
 from edgeq.registry.registry import MAX_EVENTS
 
 
