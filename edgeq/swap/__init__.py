@@ -4,6 +4,7 @@ The lifecycle is Triton's (load beside, flip under a lock, drain by reference co
 lacks: a new engine must reproduce its golden outputs before it serves, and is watched afterwards.
 """
 
+from edgeq.swap.hangs import Hang, HangWatch
 from edgeq.swap.options import Policy, SwapOptions
 from edgeq.swap.pool import LiveInfo
 from edgeq.swap.probation import (
@@ -20,6 +21,8 @@ from edgeq.swap.slot import Slot
 from edgeq.swap.turn import TurnBudget
 
 __all__ = [
+    "Hang",
+    "HangWatch",
     "Health",
     "InferRecord",
     "Inference",

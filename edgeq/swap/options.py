@@ -35,3 +35,5 @@ class SwapOptions:
     max_delay_us: int = 0  # how long the first of a batch waits for others
     warmup_runs: int = 3  # of each engine, before it serves
     drain_timeout_s: float = 30.0
+    hang_timeout_s: float = 10.0  # an inference that takes longer, and far longer than usual, hangs
+    load_timeout_s: float = 120.0  # of all engines of a version, proven

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from edgeq.engines.base import Engine, EngineKind
 from edgeq.errors import EngineError, SwapError
 from edgeq.swap.batching import Together, load_together
 from edgeq.swap.options import SwapOptions
-from edgeq.swap.requests import Outcome
+from edgeq.swap.requests import Outcome, Waiting
 from edgeq.tflite.runtime import TensorSpec
 
 Array = npt.NDArray[Any]
@@ -48,12 +49,23 @@ class LiveInfo:
     batching: str = ""  # whether requests run together, or why not; "" where nobody asked for it
 
 
-@dataclass(frozen=True, eq=False)
+class AtWork(NamedTuple):
+    """The worker thread that runs an engine, and the requests that it answers."""
+
+    worker: threading.Thread
+    begun: Sequence[Waiting]
+    late: Sequence[Waiting]  # not run: they had waited too long
+
+
+@dataclass(eq=False)
 class Instance:
     """An engine, and its twin for several requests at a time where there is one."""
 
     engine: Engine
     together: Together | None = None  # where requests may run together
+    busy_since: float = 0.0  # time.monotonic() at which the present run began; 0: it is idle
+    at_work: AtWork | None = None  # None while it runs on its caller's thread
+    is_given_up: bool = False  # its run hangs: nobody waits for it, and nobody else may use it
 
     @property
     def engines(self) -> tuple[Engine, ...]:
@@ -157,7 +169,7 @@ def _make_pool(
 ) -> Pool:
     first = instances[0].engine
     info = LiveInfo(
-        source.version, first.kind, first.inputs, first.outputs, time.time(), batching=batching
+        source.version, first.kind, first.inputs, first.outputs, time.time(), first.fault, batching
     )
     watched = _watched(first.outputs, source.golden)
     return Pool(source, instances, info, watched, infer_s, infer_s)

@@ -63,6 +63,10 @@ class Waiting:
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
+    def give_up(self, error: RequestError) -> None:
+        """End a request that an engine has begun, and will not end."""
+        self.future.set_exception(error)
+
 
 def infer(engine: Engine, inputs: Inputs) -> Outcome:
     """Run once; an error is a value."""

@@ -16,7 +16,7 @@ from edgeq.swap.batching import Together, infer_together
 from edgeq.swap.done import Done
 from edgeq.swap.options import SwapOptions
 from edgeq.swap.places import Places
-from edgeq.swap.pool import Instance, Pool
+from edgeq.swap.pool import AtWork, Instance, Pool, close_engines
 from edgeq.swap.queue import RequestQueue
 from edgeq.swap.requests import Inference, InferRecord, Inputs, Outcome, Waiting, infer
 
@@ -107,7 +107,7 @@ class Scheduler:
 
     def run_here(self, instance: Instance, inputs: Inputs, submitted: float) -> Future[Inference]:
         """Run a claimed engine; returns a future that is done."""
-        started = time.monotonic()
+        started = instance.busy_since = time.monotonic()
         outcome = infer(instance.engine, inputs)
         run = _Run(instance.engine.kind, started, time.monotonic() - started, (outcome,))
         self._let_go(instance, run, 1)
@@ -181,11 +181,46 @@ class Scheduler:
         waited_s = time.monotonic() - request.submitted
         return DeadlineError(f"the request waited {waited_s:.3f} s for {self._name!r}")
 
+    # A run that hangs; on any thread.
+
+    def give_up(self, instance: Instance) -> AtWork | None:
+        """Leave an engine and its worker to a run that hangs, with the lock held.
+
+        Returns whose requests `fail_given_up` is to end, without the lock; None where the run has
+        ended meanwhile, or holds its caller's thread, from which nothing can be taken.
+        """
+        at_work = instance.at_work
+        if at_work is None or instance.is_given_up:
+            return None
+        instance.is_given_up = True
+        self._workers = [worker for worker in self._workers if worker is not at_work.worker]
+        self.pool.instances = tuple(i for i in self.pool.instances if i is not instance)
+        return at_work
+
+    def fail_given_up(self, at_work: AtWork, error: DeadlineError) -> None:
+        """End the requests of a run that was given up; also those that wait where none can run."""
+        with self._places.lock:
+            must_end = self._unbind(len(at_work.begun) + len(at_work.late))
+        for request in at_work.begun:
+            request.give_up(error)
+        for request in at_work.late:
+            request.fail(self._too_late(request))
+        if not self.pool.instances:
+            self._drop(
+                lambda request: True,
+                lambda request: UnavailableError(f"model {self._name!r} gets another engine"),
+            )
+        if must_end:
+            self._end()
+
     # Requests out; on the workers' threads.
 
     def _serve(self) -> None:
         while taken := self._take():
             self._run(*taken)
+            if taken[0].is_given_up:
+                close_engines(taken[0].engines)  # it came back after all, but not into service
+                return
             del taken  # it would keep the inputs and the answer until the next request
 
     def _take(self) -> tuple[Instance, list[Waiting]] | None:
@@ -222,16 +257,18 @@ class Scheduler:
             for request in requests
             if now <= request.deadline and request.future.set_running_or_notify_cancel()
         ]
+        instance.at_work = AtWork(threading.current_thread(), begun, late)
         run = self._infer(instance, begun)
         # The places are free before the callers hear, who may at once send the next request.
-        self._let_go(instance, run, len(requests))
+        if not self._let_go(instance, run, len(requests)):
+            return
         for request in late:
             request.fail(self._too_late(request))
         for request, outcome in zip(begun, run.outcomes, strict=True):
             self._settle(run, outcome, request.submitted, request.future)
 
     def _infer(self, instance: Instance, requests: list[Waiting]) -> _Run:
-        started = time.monotonic()
+        started = instance.busy_since = time.monotonic()
         outcomes: list[Outcome]
         if instance.together is None or len(requests) < 2:
             outcomes = [infer(instance.engine, request.inputs) for request in requests]
@@ -240,9 +277,13 @@ class Scheduler:
             outcomes = infer_together(instance.engine, instance.together, inputs)
         return _Run(instance.engine.kind, started, time.monotonic() - started, outcomes)
 
-    def _let_go(self, instance: Instance, run: _Run, requests: int) -> None:
+    def _let_go(self, instance: Instance, run: _Run, requests: int) -> bool:
+        """Take the engine back; False where it had been given up, and its requests with it."""
         tally = self.pool.tally(run.outcomes)
         with self._places.lock:
+            instance.busy_since, instance.at_work = 0.0, None
+            if instance.is_given_up:
+                return False
             self.pool.note(tally, run.infer_s)
             self._idle.append(instance)
             must_end = self._unbind(requests)
@@ -250,6 +291,7 @@ class Scheduler:
                 self._work.notify()
         if must_end:
             self._end()
+        return True
 
     def _settle(
         self, run: _Run, outcome: Outcome, submitted: float, future: Future[Inference]

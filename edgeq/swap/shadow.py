@@ -27,6 +27,7 @@ Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
 
 QUEUE_SIZE = 8
+PATIENCE_S = 10.0  # for the comparison that runs when all is to end
 LEAST_GAP_S = 0.05  # between two requests that are compared
 DUTY = 0.1  # of the time, at most, is the shadow's engine at work
 MIN_COMPARED = 20  # requests before any verdict
@@ -123,10 +124,10 @@ class Shadow:
             self._queue.put((_copied(inputs), _copied(outputs)))
 
     def close(self) -> None:
-        """End after the comparison that runs, and free the engines."""
+        """End after the comparison that runs, and free the engines; one that hangs is left."""
         self._is_closed = True
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(PATIENCE_S)
 
     # ---- on the shadow's thread
 

@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from edgeq.bundle import Golden
 from edgeq.engines.base import Engine
-from edgeq.errors import EdgeqError, SwapError, UnavailableError
+from edgeq.errors import DeadlineError, EdgeqError, SwapError, UnavailableError
+from edgeq.swap.hangs import Run, usual_bound_s, within
 from edgeq.swap.options import Policy, SwapOptions
 from edgeq.swap.places import Places
-from edgeq.swap.pool import LiveInfo, Source, load_pool
+from edgeq.swap.pool import Instance, LiveInfo, Pool, Source, load_pool
 from edgeq.swap.probation import Health
 from edgeq.swap.requests import Inference, InferRecord
 from edgeq.swap.scheduler import Scheduler
@@ -74,6 +75,45 @@ class Slot:
                 return Health()
             pool = self._live.pool
             return Health(pool.requests, pool.errors, pool.nonfinite)
+
+    # ---- runs that hang
+
+    def runs(self) -> list[Run]:
+        """Return the engines at work, of all versions."""
+        with self._lock:
+            pools = [scheduler.pool for scheduler in self._undrained]
+        instances = [(pool, instance) for pool in pools for instance in pool.instances]
+        found = [Run(self, pool, each, each.busy_since) for pool, each in instances]
+        return [run for run in found if run.since]
+
+    def hang_bound_s(self, pool: Pool, instance: Instance) -> float:
+        """Return how long the run of an engine may take before it is taken for hung."""
+        at_work = instance.at_work
+        requests = len(at_work.begun) if at_work else 1
+        return usual_bound_s(self._options.hang_timeout_s, pool.typical_s, max(1, requests))
+
+    def give_up(self, instance: Instance, why: str) -> bool:
+        """Leave an engine to a run that hangs, whose requests fail; other engines go on.
+
+        Where it was the version's last one, nothing serves until the next `publish`. Returns False
+        where the run has ended meanwhile, or holds its caller's thread.
+        """
+        with self._lock:
+            for scheduler in self._undrained:
+                if instance in scheduler.pool.instances:
+                    break
+            else:
+                return False
+            at_work = scheduler.give_up(instance)
+            if at_work is None:
+                return False
+            is_ours = self._live is scheduler and not scheduler.pool.instances
+            if is_ours:
+                self._live = None
+        scheduler.fail_given_up(at_work, DeadlineError(f"model {self.name!r}: {why}"))
+        if is_ours:  # nobody else will
+            self._retire(scheduler)
+        return True
 
     def submit(
         self, inputs: Mapping[str, Array], *, timeout_s: float | None = None, priority: int = 0
@@ -156,7 +196,12 @@ class Slot:
         try:
             if self._is_closing:
                 raise UnavailableError("the slot is closing")
-            pool = load_pool(source, self._options)
+            pool = within(
+                self._options.load_timeout_s,
+                lambda: load_pool(source, self._options),
+                lambda pool: pool.close(),
+                f"load-{self.name}",
+            )
             scheduler = Scheduler(self.name, pool, self._options, self._places, self._on_infer)
             scheduler.start()
         except Exception as error:
