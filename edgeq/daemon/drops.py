@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from edgeq.config import Sidecar, read_sidecar_file
+from edgeq.daemon.copies import check_copy
 from edgeq.daemon.deployment import Context
 from edgeq.daemon.interface import described
 from edgeq.daemon.signatures import check_signature
@@ -57,6 +58,11 @@ def receive(context: Context, candidate: Candidate, *, is_asked_for: bool = Fals
         _note_signed(context, outcome)
         context.metrics.drops.labels("unchanged").inc()
         return Received(sidecar=sidecar, unchanged=outcome.sha256)
+    try:
+        check_copy(context, outcome, sidecar)
+    except DropError as error:
+        outcome.path.unlink(missing_ok=True)
+        return refuse(context, candidate, error)
     return Received(outcome, sidecar)
 
 
