@@ -9,8 +9,8 @@ order of reading; the first line of each says what goes in and what comes out.
                       arguments output inputs client box building tables measuring reporting remote
                       samples
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
-                      loop faults frontends deployer models deployment drops signatures interface
-                      publisher loading probation jobs builder plane uploads capture watching
+                      loop faults frontends deployer models deployment drops signatures copies
+                      interface publisher loading probation jobs builder plane uploads capture watching
                       drift recalibration episodes series admin status
     build/        float model + samples -> bundle: calibrate, choose, refine, prove, write
                       pipeline options work conditions forms layers fidelity refining gate
