@@ -10,8 +10,8 @@ order of reading; the first line of each says what goes in and what comes out.
                       samples
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
                       loop faults frontends deployer models deployment drops signatures copies
-                      interface publisher loading probation jobs builder plane uploads capture watching
-                      drift recalibration episodes series admin status
+                      interface publisher loading probation jobs builder plane uploads capture
+                      watching drift recalibration episodes series admin status
     build/        float model + samples -> bundle: calibrate, choose, refine, prove, write
                       pipeline options work conditions forms layers fidelity refining gate
                       parts mixes difference comparison mixed deploying baseline bundling
