@@ -9,9 +9,9 @@ order of reading; the first line of each says what goes in and what comes out.
                       arguments output inputs client box building tables measuring reporting remote
                       samples
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
-                      loop faults frontends deployer models deployment drops signatures copies
-                      interface publisher loading probation jobs builder plane uploads capture
-                      watching drift recalibration episodes series admin status
+                      loop faults events retries frontends deployer models deployment drops
+                      signatures copies interface publisher loading probation jobs builder plane
+                      uploads capture watching drift recalibration episodes series admin status
     build/        float model + samples -> bundle: calibrate, choose, refine, prove, write
                       pipeline options work conditions forms layers fidelity refining gate
                       parts mixes difference comparison mixed deploying baseline bundling
@@ -53,7 +53,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       weights words spread by_method
     verify.py     float model, Engine, held-out samples -> Verdict
     registry/     versions, events, live pointer, rollback: SQLite
-                      registry records database migrations
+                      registry records database migrations spare
     engines/      INT8 model -> Engine
                       base table cpu latency
     engines/cuda/  an INT8 .tflite -> kernels for one GPU -> the Engine that replays them

@@ -11,11 +11,11 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgeq import files
-from edgeq.errors import DamagedRegistryError, EdgeqError, NewerStateError, RegistryError
+from edgeq.errors import DamagedRegistryError, NewerStateError, RegistryError
 from edgeq.registry.migrations import (
     SCHEMA_VERSION,
     back_up,
@@ -23,8 +23,10 @@ from edgeq.registry.migrations import (
     schema_of,
     take_step,
 )
+from edgeq.registry.spare import copy_into_memory, refusal_of
 
 BUSY_TIMEOUT_S = 5.0  # for another process that looks into the file meanwhile
+REOPEN_S = 5.0  # between two attempts at a disk that takes no writes
 
 
 class Database:
@@ -33,25 +35,39 @@ class Database:
     Safe to share between threads. Before its schema changes the file is copied, to
     `<path>.schema-<number>`; a change that fails midway has not happened.
 
+    Where the disk is full, read-only or failing, what it holds is read into memory: that can be
+    read, and what is written is refused until the disk takes writes again.
+
+    Args:
+        path: of the file.
+        clock: seconds of a clock that does not jump.
+
     Raises:
         DamagedRegistryError: the file is not a whole database; see `move_aside`.
         NewerStateError: a newer edgeq wrote it.
         RegistryError: it cannot be opened, or copied before its schema changes.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._clock = clock
         self._lock = threading.Lock()
-        with self._errors():
-            files.make_directory(path.parent)
-            self._connection = sqlite3.connect(
-                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
+        self._refusal: OSError | None = None  # why the connection is to a copy in memory
+        self._next_attempt = 0.0
         try:
-            self._prepare()
-        except EdgeqError:
-            self._connection.close()
+            self._connection = self._open()
+        except (DamagedRegistryError, NewerStateError):
             raise
+        except RegistryError:
+            refusal = refusal_of(path.parent) if path.exists() else None
+            if refusal is None:
+                raise
+            self._connection = self._copy(refusal)
+
+    @property
+    def refusal(self) -> OSError | None:
+        """Why nothing can be written since the start, None where it can."""
+        return self._refusal
 
     def close(self) -> None:
         """Close the file."""
@@ -65,6 +81,8 @@ class Database:
         Raises:
             RegistryError: SQLite failed, e.g. on a full disk; nothing has changed.
         """
+        if self._refusal is not None:
+            self._open_again()
         with self._between("BEGIN IMMEDIATE") as connection:
             yield connection
 
@@ -76,32 +94,61 @@ class Database:
 
     @contextlib.contextmanager
     def _between(self, begin: str) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._errors():
-            self._connection.execute(begin)
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk may have ended it already
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._lock, self._errors(), _whole(self._connection, begin) as connection:
+            yield connection
 
-    def _prepare(self) -> None:
+    def _open(self) -> sqlite3.Connection:
         with self._errors():
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-                self._connection.execute(f"PRAGMA {pragma}")
-            report = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if report != "ok":
-                raise sqlite3.DatabaseError(report)
-        with self.snapshot() as connection:
-            found = schema_of(connection)
+            files.make_directory(self._path.parent)
+            connection = sqlite3.connect(
+                self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._errors():
+                self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _copy(self, refusal: OSError) -> sqlite3.Connection:
+        self._refusal, self._next_attempt = refusal, self._clock() + REOPEN_S
+        with self._errors():
+            connection = copy_into_memory(self._path)
+            self._prepare(connection)
+        return connection
+
+    def _open_again(self) -> None:
+        """Go on with the file, where its disk takes writes again; the copy is as it was."""
+        with self._lock:
+            if self._refusal is None:
+                return
+            if self._clock() >= self._next_attempt:
+                self._next_attempt = self._clock() + REOPEN_S
+                refusal = refusal_of(self._path.parent)
+                if refusal is None:
+                    copy, self._connection = self._connection, self._open()
+                    copy.close()
+                self._refusal = refusal
+            if self._refusal is not None:
+                raise RegistryError(
+                    f"registry {self._path} cannot be written: {self._refusal.strerror}",
+                    hint="See that its disk is not full, and not read-only.",
+                ) from self._refusal
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        report = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if report != "ok":
+            raise sqlite3.DatabaseError(report)
+        found = schema_of(connection)
         if found > SCHEMA_VERSION:
             raise self._newer(found)
-        if 0 < found < SCHEMA_VERSION:
-            with self._lock, self._errors():
-                back_up(self._connection, self._path)
+        if 0 < found < SCHEMA_VERSION and self._refusal is None:
+            back_up(connection, self._path)
         for _ in range(found, SCHEMA_VERSION):
-            with self.transaction() as connection:
+            with _whole(connection, "BEGIN IMMEDIATE"):
                 take_step(connection)
 
     def _newer(self, found: int) -> NewerStateError:
@@ -128,6 +175,18 @@ class Database:
                 f"registry {self._path} cannot be used: {error}",
                 hint="See that its folder is writable and its disk not full.",
             ) from error
+
+
+@contextlib.contextmanager
+def _whole(connection: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connection]:
+    connection.execute(begin)
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk may have ended it already
+            connection.execute("ROLLBACK")
+        raise
 
 
 def move_aside(path: Path) -> Path:

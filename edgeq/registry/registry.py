@@ -50,6 +50,11 @@ class Registry:
         """Close the file."""
         self._database.close()
 
+    @property
+    def refusal(self) -> OSError | None:
+        """Why nothing could be written since the start, None where it can be."""
+        return self._database.refusal
+
     # Versions.
 
     def add_version(
@@ -220,15 +225,21 @@ class Registry:
     # Events and drops.
 
     def record(
-        self, name: str, kind: str, message: str, version: int | None = None, **fields: Any
+        self,
+        name: str,
+        kind: str,
+        message: str,
+        version: int | None = None,
+        at: float | None = None,
+        **fields: Any,
     ) -> None:
-        """Add an event, and forget those before the newest 10,000."""
+        """Add an event of now, or of `at`, and forget those before the newest 10,000."""
         text = json.dumps(fields, default=str)
         with self._database.transaction() as connection:
             cursor = connection.execute(
                 "INSERT INTO events (time, name, version, kind, message, fields)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
-                (time.time(), name, version, kind, message, text),
+                (time.time() if at is None else at, name, version, kind, message, text),
             )
             newest = cursor.lastrowid or 0
             connection.execute("DELETE FROM events WHERE id <= ?", (newest - MAX_EVENTS,))
