@@ -15,7 +15,8 @@ EdgeqError
 │   └── DeviceError            the GPU or its driver failed; carries the driver's code
 ├── GateError                the engine does not agree with the float model
 ├── BundleError              a bundle folder is incomplete or was altered
-├── RegistryError            the registry cannot be opened, or has no such version
+├── RegistryError            the registry cannot be opened, or does not allow what was asked
+│   ├── VersionError           no such version, or it cannot be live
 │   └── DamagedRegistryError  its file is not a whole database
 ├── DropError                a drop was refused at intake; carries the stage
 ├── SwapError                the new engine was not published; the old one still serves
@@ -124,7 +125,11 @@ class BundleError(EdgeqError):
 
 
 class RegistryError(EdgeqError):
-    """The registry cannot be opened, or has no such model or version."""
+    """The registry cannot be opened, or does not allow what was asked."""
+
+
+class VersionError(RegistryError):
+    """A model has no such version, or it is not one that can be made live."""
 
 
 class DamagedRegistryError(RegistryError):

@@ -17,8 +17,10 @@ from edgeq.samples.decode import decode_bytes
 from edgeq.samples.naming import stratum_in_words
 from edgeq.samples.sheet import USUAL, sheet_of_store
 from edgeq.samples.store import is_held_out
+from edgeq.serve.tensors import quoted
 
 T = TypeVar("T")
+VERSION_DIGITS = 18  # SQLite's integers have 63 bits
 Arguments = Mapping[str, Any]
 
 
@@ -82,7 +84,7 @@ class AdminCommands:
         function = self._commands.get(command)
         if function is None:
             known = ", ".join(sorted(self._commands))
-            raise NotFoundError(f"command {command!r} is unknown; there are: {known}")
+            raise NotFoundError(f"command {quoted(command)} is unknown; there are: {known}")
         return function(arguments, body)
 
     def _find(self, arguments: Arguments) -> Deployment:
@@ -104,13 +106,9 @@ class AdminCommands:
 
     def _rollback(self, arguments: Arguments, _body: bytes) -> Any:
         deployment = self._find(arguments)
-        to = arguments.get("to")
-        if to is not None and not str(to).isdigit():
-            raise InvalidRequestError(f"version {to!r} is not a number; see `edgeq history`")
+        to = _version_number(arguments.get("to"))
         version = self._on_deploy_thread(
-            lambda: self._deployer.rollback(
-                deployment.name, "asked for", int(to) if to is not None else None
-            )
+            lambda: self._deployer.rollback(deployment.name, "asked for", to)
         )
         return {"name": deployment.name, "version": str(version.version), "engine": version.engine}
 
@@ -149,7 +147,9 @@ class AdminCommands:
         if action == "show":
             return asdict(entry)
         if action not in ("retry", "rm"):
-            raise InvalidRequestError(f"action {action!r} is unknown; there are list show retry rm")
+            raise InvalidRequestError(
+                f"action {quoted(action)} is unknown; there are list show retry rm"
+            )
         quarantine.remove(entry.id)
         self._deployer.models.refused.pop(entry.name, None)
         if action == "retry":
@@ -159,11 +159,15 @@ class AdminCommands:
         return {"id": entry.id, "action": action}
 
     def _samples(self, arguments: Arguments, _body: bytes) -> Any:
-        deployment = self._find(arguments)
-        if arguments.get("action", "list") == "prune":
+        deployment, action = self._find(arguments), arguments.get("action", "list")
+        if action == "prune":
             return {"name": deployment.name, "removed": deployment.store.prune()}
-        if arguments.get("action") == "show":
+        if action == "show":
             return self._sheet(deployment, arguments.get("limit", USUAL))
+        if action != "list":
+            raise InvalidRequestError(
+                f"action {quoted(action)} is unknown; there are list prune show"
+            )
         ratio = self._context.config.samples.held_out_ratio
         rows = [
             {
@@ -182,7 +186,7 @@ class AdminCommands:
 
     def _sheet(self, deployment: Deployment, limit: Any) -> Any:
         if type(limit) is not int or limit < 1:
-            raise InvalidRequestError(f"argument 'limit' is {limit!r}; 1 or more is needed")
+            raise InvalidRequestError(f"argument 'limit' is {quoted(limit)}; 1 or more is needed")
         preprocessing = deployment.sidecar.preprocessing.options
         ratio = self._context.config.samples.held_out_ratio
         sheet = sheet_of_store(deployment.store, preprocessing, ratio, limit)
@@ -203,8 +207,16 @@ class AdminCommands:
         return {"name": deployment.name, "added": added, "stored": len(deployment.store)}
 
 
+def _version_number(to: object) -> int | None:
+    """Return the number of a version, also where it came as text; None where none was named."""
+    text = str(to)
+    if to is None or (text.isascii() and text.isdigit() and len(text) <= VERSION_DIGITS):
+        return None if to is None else int(text)
+    raise InvalidRequestError(f"version {quoted(to)} is not a number; see `edgeq history`")
+
+
 def _text(arguments: Arguments, key: str) -> str:
     value = arguments.get(key)
     if not isinstance(value, str) or not value:
-        raise InvalidRequestError(f"argument {key!r} is {value!r}; a text is needed")
+        raise InvalidRequestError(f"argument {key!r} is {quoted(value)}; a text is needed")
     return value

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgeq.errors import RegistryError
+from edgeq.errors import RegistryError, VersionError
 from edgeq.registry.database import Database, move_aside
 from edgeq.registry.migrations import STATES
 from edgeq.registry.records import Event, SignedRelease, Version
@@ -116,7 +116,7 @@ class Registry:
         """Make the version before the live one, or `to`, live again; what was live has failed.
 
         Raises:
-            RegistryError: there is nothing to roll back to.
+            VersionError: there is nothing to roll back to.
         """
         with self._database.transaction() as connection:
             found = _rollback_target(connection, name, to)
@@ -142,7 +142,7 @@ class Registry:
         """Return what `rollback` would make live, so that its engine can be loaded first.
 
         Raises:
-            RegistryError: there is nothing to roll back to.
+            VersionError: there is nothing to roll back to.
         """
         with self._database.snapshot() as connection:
             return _rollback_target(connection, name, to)
@@ -151,7 +151,7 @@ class Registry:
         """Return one version.
 
         Raises:
-            RegistryError: there is none.
+            VersionError: there is none.
         """
         with self._database.snapshot() as connection:
             return _version(connection, name, version)
@@ -359,14 +359,14 @@ def _rollback_target(connection: sqlite3.Connection, name: str, to: int | None) 
     if to is None:
         found = _previous(connection, name)
         if found is None:
-            raise RegistryError(
+            raise VersionError(
                 f"model {name!r} has no earlier version to roll back to",
                 hint="See `edgeq history` for its versions; name one with --to.",
             )
         return found
     found = _version(connection, name, to)
     if not _versions(connection, f"name = ? AND version = ? AND {WERE_LIVE}", name, to):
-        raise RegistryError(
+        raise VersionError(
             f"version {to} of {name!r} is {found.state}; expected one that was live before",
             hint="See `edgeq history` for versions that are retired or rolled_back.",
         )
@@ -377,7 +377,7 @@ def _version(connection: sqlite3.Connection, name: str, version: int) -> Version
     found = _versions(connection, "name = ? AND version = ?", name, version)
     if not found:
         numbers = [v.version for v in _versions(connection, "name = ? ORDER BY version", name)]
-        raise RegistryError(
+        raise VersionError(
             f"model {name!r} has no version {version}; it has {numbers}",
             hint="See `edgeq history` for the versions there are.",
         )

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from edgeq.daemon.admin import AdminCommands
-from edgeq.errors import NotFoundError, RegistryError
+from edgeq.errors import InvalidRequestError, NotFoundError, RegistryError, VersionError
 from tests.daemon.conftest import fill, install, states
 
 
@@ -61,6 +61,20 @@ def test_a_rollback_calls_a_build_off_and_keeps_its_drop_in_quarantine(
     house.scanner.forget("digits")
     house.drop(digits / "digits_v2.tflite")
     assert deployment.version == "3"
+
+
+def test_a_rollback_to_what_is_no_version_is_refused_and_nothing_changes(house, digits):
+    house.drop(digits / "digits.tflite")
+    commands = AdminCommands(house.context, house.deployer, lambda f: f(), dict, lambda _: None)
+    for to in ("\u00b2", "\u0663", "9" * 30, 10**30, 1.5, True, "", [1]):
+        with pytest.raises(InvalidRequestError, match="is not a number"):
+            commands.call("rollback", {"name": "digits", "to": to}, b"")
+    for to in (None, 9, "10" + "0" * 16):
+        with pytest.raises(VersionError):
+            commands.call("rollback", {"name": "digits", "to": to}, b"")
+    with pytest.raises(InvalidRequestError, match="action 'burn' is unknown"):
+        commands.call("samples", {"name": "digits", "action": "burn"}, b"")
+    assert states(house) == ["committed"]
 
 
 def test_a_version_whose_bundle_was_removed_cannot_be_gone_back_to(house, digits):

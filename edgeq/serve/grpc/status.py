@@ -22,6 +22,7 @@ from edgeq.errors import (
     UnauthenticatedError,
     UnavailableError,
     UsageError,
+    VersionError,
 )
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ STATUS: dict[type[EdgeqError], StatusCode] = {
     DeadlineError: StatusCode.DEADLINE_EXCEEDED,
     SampleError: StatusCode.INVALID_ARGUMENT,
     UsageError: StatusCode.INVALID_ARGUMENT,
+    VersionError: StatusCode.FAILED_PRECONDITION,
     EdgeqError: StatusCode.INTERNAL,  # EngineError and whatever else the server itself failed at
 }
 

@@ -23,6 +23,7 @@ from edgeq.errors import (
     UnauthenticatedError,
     UnavailableError,
     UsageError,
+    VersionError,
 )
 from edgeq.serve.http.messages import Answer
 
@@ -41,6 +42,7 @@ STATUS: dict[type[EdgeqError], int] = {
     DeadlineError: 504,
     SampleError: 400,  # an uploaded sample
     UsageError: 400,  # a command's arguments
+    VersionError: 409,  # a rollback to where there is none
     EdgeqError: 500,  # EngineError and whatever else the server itself failed at
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -38,7 +37,7 @@ class RepositoryRoutes:
 
     def index(self, request: Request) -> Answer:
         """POST /v2/repository/index; the body may be empty."""
-        only_ready = read_object(request).get("ready") is True
+        only_ready = flag(read_object(request), "ready", "the index")
         rows = [
             {"name": m.name, "version": m.version, "state": m.state, "reason": m.reason}
             for m in self._data_plane.models()
@@ -71,7 +70,9 @@ class RepositoryRoutes:
 
 
 def _parameters(content: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = content.get("parameters") or {}
+    parameters = content.get("parameters")
+    if parameters is None:
+        return {}
     if not isinstance(parameters, dict):
         raise InvalidRequestError(f"parameters is {quoted(parameters)}; a JSON object is expected")
     return parameters
@@ -89,6 +90,6 @@ def _decoded(key: str, value: object) -> bytes:
     try:
         if isinstance(value, str):
             return base64.b64decode(value, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii's, and what is not ASCII
         raise InvalidRequestError(f"{quoted(key)} is not base64: {error}") from error
     raise InvalidRequestError(f"{quoted(key)} is {quoted(value)}; base64 text is expected")

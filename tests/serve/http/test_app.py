@@ -319,6 +319,7 @@ def test_the_index_takes_an_empty_body(running: Any) -> None:
         "state": "UNAVAILABLE",
         "reason": "no engine",
     }
+    assert running.request("POST", "/v2/repository/index", {"ready": "yes"}).status == 400
     ready = running.request("POST", "/v2/repository/index", {"ready": True}).json()
     assert [row["name"] for row in ready] == ["echo", "image", "pair"]
 
@@ -346,6 +347,7 @@ def test_a_load_may_bring_the_model(running: Any) -> None:
         ({"config": 3}, "config is 3"),
         ({"shadow": True}, "load has parameter 'shadow'"),
         ({"file:1/model.tflite": "a"}, "'file:1/model.tflite' is not base64"),
+        ({"file:1/model.tflite": "\u00bf"}, "'file:1/model.tflite' is not base64"),
         ({"file:1/model.tflite": 7}, "'file:1/model.tflite' is 7; base64 text"),
     ],
 )

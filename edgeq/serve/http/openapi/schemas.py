@@ -33,7 +33,7 @@ def record(*required: str, **properties: Schema) -> Schema:
 
 
 def nullable(schema: Schema) -> Schema:
-    """Allow null, too."""
+    """Allow null, too; in a request that is as if it were not there."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
@@ -77,19 +77,22 @@ _SHAPE: Schema = array_of({"type": "integer", "minimum": -1, "maximum": MAX_EXTE
 _REQUEST_SHAPE: Schema = array_of(
     {"type": "integer", "minimum": 1, "maximum": MAX_EXTENT}, maxItems=MAX_AXES
 )
+_ASKED_FLAG, _ASKED_COUNT = nullable(FLAG), nullable(COUNT)
 _PLACE: Mapping[str, Schema] = {
-    "shared_memory_region": TEXT,
-    "shared_memory_offset": COUNT,
-    "shared_memory_byte_size": COUNT,
+    "shared_memory_region": nullable(TEXT),
+    "shared_memory_offset": _ASKED_COUNT,
+    "shared_memory_byte_size": _ASKED_COUNT,
 }
 
 
 def _infer() -> dict[str, Schema]:
     datatype = {"type": "string", "enum": list(DTYPES)}
-    wanted = {"binary_data": FLAG, "classification": COUNT, **_PLACE}
+    wanted = {"binary_data": _ASKED_FLAG, "classification": _ASKED_COUNT, **_PLACE}
     data: Schema = {"type": "array", "description": "Flat in row-major order, or nested as shape."}
     return {
-        "InferParameters": record(timeout=COUNT, priority=COUNT, binary_data_output=FLAG),
+        "InferParameters": record(
+            timeout=_ASKED_COUNT, priority=_ASKED_COUNT, binary_data_output=_ASKED_FLAG
+        ),
         "InferInput": record(
             "name",
             "shape",
@@ -97,16 +100,16 @@ def _infer() -> dict[str, Schema]:
             name=TEXT,
             shape=_REQUEST_SHAPE,
             datatype=datatype,
-            parameters=record(binary_data_size=COUNT, **_PLACE),
-            data=data,
+            parameters=nullable(record(binary_data_size=_ASKED_COUNT, **_PLACE)),
+            data=nullable(data),
         ),
-        "InferRequestedOutput": record("name", name=TEXT, parameters=record(**wanted)),
+        "InferRequestedOutput": record("name", name=TEXT, parameters=nullable(record(**wanted))),
         "InferRequest": record(
             "inputs",
-            id=TEXT,
-            parameters=ref("InferParameters"),
+            id=nullable(TEXT),
+            parameters=nullable(ref("InferParameters")),
             inputs=array_of(ref("InferInput"), minItems=1),
-            outputs=array_of(ref("InferRequestedOutput")),
+            outputs=nullable(array_of(ref("InferRequestedOutput"))),
         ),
         "InferOutput": record(
             "name",
@@ -166,7 +169,7 @@ def _extensions() -> dict[str, Schema]:
                 )
             ),
         ),
-        "RepositoryIndexRequest": record(ready=FLAG),
+        "RepositoryIndexRequest": record(ready=_ASKED_FLAG),
         "RepositoryIndex": array_of(
             record(
                 "name", "version", "state", "reason",
@@ -178,14 +181,16 @@ def _extensions() -> dict[str, Schema]:
         ),
         "RepositoryLoadRequest": record(
             parameters={
-                "type": "object",
+                "type": ["object", "null"],
                 "description": "`config`: JSON as text. `file:1/model.tflite`: the model, base64.",
-                "properties": {"config": TEXT},
+                "properties": {"config": nullable(TEXT)},
                 "patternProperties": {"^file:": TEXT},
                 "additionalProperties": False,
             }
         ),
-        "RepositoryUnloadRequest": record(parameters=record(unload_dependents=FLAG)),
+        "RepositoryUnloadRequest": record(
+            parameters=nullable(record(unload_dependents=_ASKED_FLAG))
+        ),
         "RegisterRequest": record(
             "key",
             "byte_size",
@@ -248,9 +253,17 @@ def _own() -> dict[str, Schema]:
         "RollbackRequest": record(
             "name", name=_NAME, to={"type": ["integer", "string", "null"], "pattern": "^[0-9]+$"}
         ),
-        "QuarantineRequest": record(
-            action={"type": "string", "enum": ["list", "show", "retry", "rm"]}, id=TEXT
-        ),
+        "QuarantineRequest": {
+            "anyOf": [
+                record(action={"const": "list"}),
+                record(
+                    "action",
+                    "id",
+                    action={"type": "string", "enum": ["show", "retry", "rm"]},
+                    id={"type": "string", "minLength": 1},
+                ),
+            ]
+        },
         "SamplesRequest": record(
             "name",
             name=_NAME,

@@ -1,0 +1,24 @@
+"""A real daemon under what tools throw at it: short forms of `python -m tools.…`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tools.check_openapi import check
+from tools.fuzzing.box import Box, box
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Box]:
+    with box() as made:
+        yield made
+
+
+def test_what_is_served_is_what_the_description_says(served: Box) -> None:
+    outcome = check(served, examples=2, seed=0, phases="fuzzing")
+    assert outcome.kinds == [], outcome.text
+    assert outcome.operations > 40
+    assert outcome.cases > 60
+    assert served.is_alive
