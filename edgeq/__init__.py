@@ -32,7 +32,8 @@ order of reading; the first line of each says what goes in and what comes out.
                       request_message response_message models repository regions messages schema
                       status
     intake/       drop folder -> admitted model, or quarantine
-                      watch names admit signature content damage child probe sandbox quarantine
+                      watch names companion admit signature content damage
+                      child probe sandbox quarantine
     observe/      numbers and pictures for people and Prometheus
                       metrics drift_metrics durations board board_watch metrics_server web_access
                       passwords stages contact_sheet

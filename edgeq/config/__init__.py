@@ -4,7 +4,7 @@ from edgeq.config.cautions import cautions
 from edgeq.config.changes import Changes, describe_changes
 from edgeq.config.load import load
 from edgeq.config.schema import Config
-from edgeq.config.sidecar import Sidecar, read_sidecar, read_sidecar_file
+from edgeq.config.sidecar import Sidecar, parse_sidecar, read_sidecar
 from edgeq.config.web_config import read_web_config
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "cautions",
     "describe_changes",
     "load",
+    "parse_sidecar",
     "read_sidecar",
-    "read_sidecar_file",
     "read_web_config",
 ]

@@ -87,6 +87,15 @@ def read_document(path: Path) -> Document:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror}", hint="Check the path and its permissions."
         ) from error
+    return parse_document(path, content)
+
+
+def parse_document(path: Path, content: bytes) -> Document:
+    """Read what a YAML file holds, of which the first MAX_FILE_BYTES + 1 bytes are enough.
+
+    Raises:
+        ConfigError: names file and line of what is not YAML, or not taken.
+    """
     if len(content) > MAX_FILE_BYTES:
         raise ConfigError(f"{path} is over {MAX_FILE_BYTES} bytes; a configuration is smaller")
     reader = _Reader(path)

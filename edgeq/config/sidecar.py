@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from edgeq.config.document import read_document
+from edgeq.config.document import parse_document, read_document
 from edgeq.config.fields import Count, Number, Ratio, Section
 from edgeq.config.schema import Method, SwapPolicy
 from edgeq.config.validation import validate
@@ -94,10 +94,10 @@ def read_sidecar(path: Path) -> Sidecar:
     Raises:
         ConfigError: names file, line, key and what was expected.
     """
-    return read_sidecar_file(path)[0]
+    return validate(Sidecar, read_document(path))
 
 
-def read_sidecar_file(path: Path) -> tuple[Sidecar, str]:
-    """Read a sidecar; returns the SHA-256 of what was read with it. Errors as `read_sidecar`."""
-    document = read_document(path)
+def parse_sidecar(path: Path, content: bytes) -> tuple[Sidecar, str]:
+    """Read what the sidecar at `path` holds; returns its SHA-256 too. Errors as `read_sidecar`."""
+    document = parse_document(path, content)
     return validate(Sidecar, document), document.sha256

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from edgeq.config import Sidecar, read_sidecar_file
+from edgeq.config import Sidecar, parse_sidecar
+from edgeq.config.document import MAX_FILE_BYTES
 from edgeq.daemon.copies import check_copy
 from edgeq.daemon.deployment import Context
 from edgeq.daemon.interface import described
 from edgeq.daemon.signatures import check_signature
-from edgeq.errors import DropError, EdgeqError
+from edgeq.errors import ConfigError, DropError
 from edgeq.intake.admit import Admitted, Unchanged, admit
+from edgeq.intake.companion import read_companion
 from edgeq.intake.watch import Candidate
 from edgeq.swap import LiveInfo
 
 logger = logging.getLogger(__name__)
+
+MOST_TRIES = 4  # of a drop whose probe the kernel ends: the box has no room for it, and never will
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def accept(
     message = f"drop {drop.sha256[:12]} was accepted"
     if drop.signed is not None:
         message += f", signed as version {drop.signed.version} by key {drop.signed.key}"
-    context.registry.record(candidate.name, "accepted", message)
+    context.events.record(candidate.name, "accepted", message)
     logger.info("drop accepted", extra={"model": candidate.name, "seconds": drop.probe.load_s})
     return received
 
@@ -101,12 +105,12 @@ def refuse(context: Context, candidate: Candidate, error: DropError) -> Received
     name = candidate.name
     if error.stage == "settle":  # the scanner reports it again when it has rested
         return Received()
-    if error.stage == "copy":
-        logger.error(error.message, extra={"model": name, "hint": error.hint})
+    fault = context.faults.note_error(error, "a drop waits", model=name)
+    if error.stage == "copy" or (fault and context.drops_again.tries(name) < MOST_TRIES):
+        if fault is None:
+            logger.error(error.message, extra={"model": name, "hint": error.hint})
         return Received(refusal=error, is_to_be_tried_again=True)
-    if error.sha256:
-        context.registry.drop_seen(name, error.sha256, "quarantined")
-    context.quarantine.put(
+    context.quarantine.put(  # first: where the disk refuses this, the drop is taken again
         name,
         error.sha256,
         candidate.path,
@@ -114,8 +118,10 @@ def refuse(context: Context, candidate: Candidate, error: DropError) -> Received
         error=error.message,
         hint=error.hint,
     )
+    if error.sha256:
+        context.registry.drop_seen(name, error.sha256, "quarantined")
     context.metrics.drops.labels("quarantined").inc()
-    context.registry.record(name, "quarantined", error.message, stage=error.stage)
+    context.events.record(name, "quarantined", error.message, stage=error.stage)
     fields = {"model": name, "stage": error.stage, "reason": error.message}
     logger.warning("drop quarantined", extra=fields)
     return Received(refusal=error)
@@ -130,9 +136,11 @@ def _read_sidecar(candidate: Candidate) -> tuple[Sidecar, str]:
     """Return the sidecar and its SHA-256, "" where there is none."""
     if candidate.sidecar is None:
         return Sidecar(), ""
+    stamp = candidate.fingerprint.sidecar
+    content = read_companion(candidate.sidecar, stamp, MAX_FILE_BYTES + 1)
     try:
-        return read_sidecar_file(candidate.sidecar)
-    except EdgeqError as error:
+        return parse_sidecar(candidate.sidecar, content)
+    except ConfigError as error:
         raise DropError(error.message, stage="sidecar", hint=error.hint) from error
 
 
