@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeq.config import Sidecar, parse_sidecar
 from edgeq.config.document import MAX_FILE_BYTES
@@ -45,6 +46,7 @@ def receive(context: Context, candidate: Candidate, *, is_asked_for: bool = Fals
     """
     tried = ("quarantined",) if is_asked_for else ("quarantined", "accepted")
     try:
+        _check_room(context, candidate.name)
         sidecar, sidecar_sha256 = _read_sidecar(candidate)
         outcome = admit(
             candidate,
@@ -113,7 +115,7 @@ def refuse(context: Context, candidate: Candidate, error: DropError) -> Received
     context.quarantine.put(  # first: where the disk refuses this, the drop is taken again
         name,
         error.sha256,
-        candidate.path,
+        _kept(candidate, error),
         stage=error.stage,
         error=error.message,
         hint=error.hint,
@@ -125,6 +127,26 @@ def refuse(context: Context, candidate: Candidate, error: DropError) -> Received
     fields = {"model": name, "stage": error.stage, "reason": error.message}
     logger.warning("drop quarantined", extra=fields)
     return Received(refusal=error)
+
+
+def _kept(candidate: Candidate, error: DropError) -> Path | None:
+    """Return the file to keep in quarantine; none where the refusal is not about its bytes.
+
+    What links to the outside must not bring that file in here, nor ten thousand names as many.
+    """
+    is_too_large = error.stage == "size" and not error.sha256
+    return None if error.stage in ("name", "too many") or is_too_large else candidate.path
+
+
+def _check_room(context: Context, name: str) -> None:
+    """Refuse a name that is new where there are as many as may be: each has threads and a store."""
+    names, most = context.registry.names(), context.config.intake.max_models
+    if name not in names and len(names) >= most:
+        raise DropError(
+            f"there are {len(names)} models already; at most {most} are served",
+            stage="too many",
+            hint="Drop it under the name of one of them, or raise intake.max_models.",
+        )
 
 
 def _note_signed(context: Context, drop: Admitted | Unchanged) -> None:
