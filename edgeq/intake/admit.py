@@ -35,11 +35,12 @@ class AdmitOptions:
     timeout_s: float = 60.0
     memory_bytes: int = 4 << 30
     cpu_s: int = 60
+    must_confine: bool = False  # take nothing where the child cannot be confined as it must be
 
     @property
     def limits(self) -> ProbeLimits:
         """What the child may use."""
-        return ProbeLimits(self.timeout_s, self.memory_bytes, self.cpu_s)
+        return ProbeLimits(self.timeout_s, self.memory_bytes, self.cpu_s, self.must_confine)
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ def admit(
 
     Raises:
         DropError: stages 'name', 'settle', 'copy', 'size', 'digest', 'signature', 'magic',
-            'structure', 'load', 'run', 'probe'. Its `sha256` is set where the bytes themselves are
-            at fault. 'settle' refuses the moment only: the next scan finds the file changed and
-            reports it.
+            'structure', 'load', 'run', 'sandbox', 'probe'. Its `sha256` is set where the bytes
+            themselves are at fault. 'settle' refuses the moment only: the next scan finds the file
+            changed and reports it.
     """
     if candidate.refusal:
         raise DropError(candidate.refusal, stage="name", hint=candidate.hint)
@@ -114,6 +115,8 @@ def admit(
 
 
 def _with_digest(error: DropError, sha256: str) -> DropError:
+    if error.stage == "sandbox":  # the box is at fault: the same bytes may come again
+        return error
     return DropError(error.message, stage=error.stage, hint=error.hint, sha256=sha256)
 
 

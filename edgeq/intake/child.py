@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import IO
 
 from edgeq.errors import DropError
-from edgeq.intake.sandbox import OUTPUT_BYTES
-from edgeq.tflite.runtime import TensorSpec
+from edgeq.intake import answer
+from edgeq.intake.answer import Probe
+from edgeq.intake.sandbox import OUTPUT_BYTES, Measure
 
+__all__ = ["Probe", "ProbeLimits", "check_sandbox", "probe_command", "run_probe"]
+
+LEAST_MEMORY_BYTES = 1 << 30  # of address space: the runtime's libraries alone take a fifth of it
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 _SET_VARIABLES = {
     "LANG": "C.UTF-8",
@@ -29,22 +30,8 @@ _SET_VARIABLES = {
 }
 _PHASE = re.compile(rb"^phase (\w+)$", re.MULTILINE)
 _DOING = {b"structure": "checking", b"load": "loading", b"run": "running"}
+_NO_MEMORY = "Use a smaller model, or give the box more memory."
 _CRASHES = "Export the model again; if that does not help, use a newer runtime (`edgeq doctor`)."
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What the disposable child found out about a model."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    ops: dict[str, int]  # op name -> how many
-    quantized: bool  # arrived as integers: it keeps its own scales
-    finite: bool  # no NaN or infinity on small random inputs
-    memory_bytes: int
-    load_s: float
-    run_s: float
-    sandbox: tuple[str, ...]  # the measures that were in force
 
 
 @dataclass(frozen=True)
@@ -54,6 +41,7 @@ class ProbeLimits:
     timeout_s: float = 60.0
     memory_bytes: int = 4 << 30
     cpu_s: int = 60
+    must_confine: bool = False  # refuse to open a file where the confinement is not complete
 
 
 @dataclass(frozen=True)
@@ -70,60 +58,87 @@ class _Ending:
     @property
     def last_words(self) -> str:
         lines = [line for line in self.log.splitlines() if not _PHASE.fullmatch(line)]
-        return lines[-1].decode("utf-8", "replace")[:300] if lines else "it said nothing"
+        last = answer.words(lines[-1].decode("utf-8", "replace"))[:300] if lines else ""
+        return last or "it said nothing"
 
 
-def run_probe(path: Path, limits: ProbeLimits) -> Probe:
-    """Open a model in a child that may crash.
+def run_probe(path: Path | None, limits: ProbeLimits) -> Probe:
+    """Open a model in a child that may crash; without a path, the child's own.
 
     Raises:
-        DropError: stages 'structure', 'load' and 'run' are the model's; 'probe' is the child's
-            own end: a crash, the time or the memory.
+        DropError: stages 'structure', 'load' and 'run' are the model's; 'sandbox' is this box's,
+            which cannot confine the child as it must be; 'probe' is the child's own end: a crash,
+            a forbidden system call, the time or the memory.
     """
+    limits = _affordable(limits)
     ending = _run(probe_command(path, limits), limits.timeout_s)
-    answer = _parse(ending.answer)
-    error = answer.get("error")
-    if isinstance(error, dict):
-        raise DropError(
-            str(error.get("message")), stage=str(error.get("stage")), hint=str(error.get("hint"))
-        )
+    found = answer.parse(ending.answer)
+    if (refusal := answer.refusal(found)) is not None:
+        raise refusal
     if ending.code != 0:
         raise _death(ending, limits)
     try:
-        return _probe(answer["ok"])
-    except (KeyError, TypeError, ValueError, AttributeError) as wrong:
+        return answer.read(found.get("ok"))
+    except ValueError as wrong:
         raise DropError(
-            f"the probe's answer cannot be read: {wrong!r}", stage="probe", hint=_CRASHES
+            f"the probe's answer cannot be read: {answer.words(str(wrong))}",
+            stage="probe",
+            hint=_CRASHES,
         ) from wrong
 
 
-def probe_command(path: Path, limits: ProbeLimits) -> list[str]:
+def check_sandbox() -> tuple[Measure, ...]:
+    """Return how this box confines the child, which loaded and ran a model of ours so confined.
+
+    Raises:
+        DropError: it could not; its message says at what it ended.
+    """
+    return run_probe(None, ProbeLimits()).sandbox
+
+
+def probe_command(path: Path | None, limits: ProbeLimits) -> list[str]:
     """Return the command line of the child."""
     return [
-        *(sys.executable, "-m", "edgeq.intake.probe", os.path.abspath(path)),
+        *(sys.executable, "-m", "edgeq.intake.probe"),
+        *(() if path is None else (os.path.abspath(path),)),
         *("--memory-bytes", str(limits.memory_bytes), "--cpu-s", str(limits.cpu_s)),
+        *(("--must-confine",) if limits.must_confine else ()),
     ]
+
+
+def _affordable(limits: ProbeLimits) -> ProbeLimits:
+    """Lower the memory to half of what the box has: the versions that serve need the rest."""
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    ceiling = max(LEAST_MEMORY_BYTES, half)
+    return replace(limits, memory_bytes=min(limits.memory_bytes, ceiling))
 
 
 def _run(command: list[str], timeout_s: float) -> _Ending:
     """Run a child in its own session; its output goes to memory files, which cannot block it."""
-    with _memory_file("answer") as answer, _memory_file("log") as log:
+    with _memory_file("answer") as output, _memory_file("log") as log:
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=answer,
+            stdout=output,
             stderr=log,
             cwd="/",
             env=_environment(),
             start_new_session=True,
         )
+        be_ended_first(child.pid)
         try:
             code: int | None = child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             code = None
         finally:
             _end(child)
-        return _Ending(code, _content(answer), _content(log))
+        return _Ending(code, _content(output), _content(log))
+
+
+def be_ended_first(pid: int) -> None:
+    """Let the kernel end this child, not the daemon, where the box runs out of memory."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("800")
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -148,32 +163,6 @@ def _environment() -> dict[str, str]:
     return {**kept, **_SET_VARIABLES, "PYTHONPATH": ":".join(paths)}
 
 
-def _parse(answer: bytes) -> dict[str, Any]:
-    try:
-        parsed = json.loads(answer)
-    except ValueError:
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
-
-
-def _probe(found: dict[str, Any]) -> Probe:
-    return Probe(
-        inputs=tuple(_spec(item) for item in found["inputs"]),
-        outputs=tuple(_spec(item) for item in found["outputs"]),
-        ops={str(name): int(count) for name, count in found["ops"].items()},
-        quantized=bool(found["quantized"]),
-        finite=bool(found["finite"]),
-        memory_bytes=int(found["memory_bytes"]),
-        load_s=float(found["load_s"]),
-        run_s=float(found["run_s"]),
-        sandbox=tuple(map(str, found["sandbox"])),
-    )
-
-
-def _spec(item: dict[str, Any]) -> TensorSpec:
-    return TensorSpec(str(item["name"]), tuple(map(int, item["shape"])), np.dtype(item["dtype"]))
-
-
 def _death(ending: _Ending, limits: ProbeLimits) -> DropError:
     """Return the reason for a child that ended without an answer."""
     if ending.code is None:
@@ -183,10 +172,19 @@ def _death(ending: _Ending, limits: ProbeLimits) -> DropError:
             hint="Use a smaller model, or raise the time limit of the probe.",
         )
     name = _signal_name(ending.code)
+    if name == "SIGSYS":
+        return DropError(
+            f"the runtime was made to ask the kernel for what no model needs while {ending.doing}",
+            stage="probe",
+            hint="Do not trust where the file came from; `journalctl -k` names the system call.",
+        )
     if name == "SIGXCPU":
         reason = f"the model used more than {limits.cpu_s} s of CPU time while {ending.doing}"
     elif name == "SIGKILL":
         reason = f"the probe was killed while {ending.doing}; the box may be out of memory"
+        killed = DropError(reason, stage="probe", hint=_NO_MEMORY)
+        killed.__cause__ = MemoryError("killed")  # the box's fault, until it happens again
+        return killed
     elif b"bad_alloc" in ending.log or b"MemoryError" in ending.log:
         reason = f"the model needs more than {limits.memory_bytes >> 20} MiB while {ending.doing}"
     elif name:

@@ -1,8 +1,13 @@
-"""`python -m edgeq.intake.probe FILE`: the disposable child that opens a drop first.
+"""`python -m edgeq.intake.probe [FILE]`: the disposable child that opens a drop first.
 
-A damaged or hostile model can crash the runtime's C++ code, loop, or eat all memory; here that
-costs a child. One JSON object on stdout is the answer, {"ok": ...} or {"error": ...}; the line
-`phase NAME` on stderr says how far it came before it died.
+A damaged or hostile model can crash the runtime's C++ code, loop, eat all memory, or break in; here
+that costs a child. One JSON object on stdout is the answer, {"ok": ...} or {"error": ...}; the line
+`phase NAME` on stderr says how far it came before it died. Without FILE it examines a model of its
+own: what `edgeq doctor` asks.
+
+The order is what makes it safe: import all and use the runtime once, on a model of ours, so that it
+has read of the box what it wants to know (/proc/cpuinfo, /sys/devices/system/cpu); limit; read the
+file's bytes; confine; only then look at them.
 """
 
 from __future__ import annotations
@@ -10,11 +15,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import resource
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +36,11 @@ from edgeq.errors import (
     StructureError,
     UnsupportedModelError,
 )
-from edgeq.intake.sandbox import confine
+from edgeq.intake.sandbox import Measure, confine, lacks, limit
 from edgeq.quantize.prepare import is_quantized
 from edgeq.tflite.model import Model
-from edgeq.tflite.runtime import Runner, TensorSpec, runtime_version
+from edgeq.tflite.runtime import Runner, TensorSpec
+from edgeq.tflite.schema import schema
 from edgeq.tflite.structure import check_structure
 
 Array = npt.NDArray[Any]
@@ -45,20 +53,62 @@ NUMERIC_KINDS = "biuf"
 def main(arguments: Sequence[str]) -> int:
     """Confine this process, examine the file, write the answer; 0 where it is a good model."""
     parser = argparse.ArgumentParser(prog="edgeq.intake.probe", description=__doc__)
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("--memory-bytes", type=int, default=4 << 30)
     parser.add_argument("--cpu-s", type=int, default=60)
+    parser.add_argument("--must-confine", action="store_true")
     options = parser.parse_args(arguments)
-    runtime_version()  # imports the runtime while files may still be opened freely
-    measures = confine(options.memory_bytes, options.cpu_s)
+    own = own_model()
+    warm_up(own)
+    limit(options.memory_bytes, options.cpu_s)
     try:
-        answer = {"ok": {**examine(options.file), "sandbox": measures}}
+        content = own if options.file is None else options.file.read_bytes()
+        with _ResidentMemory() as memory:
+            answer = _answer(content, memory, confine(), must_confine=options.must_confine)
     except MemoryError:
         answer = {"error": _memory_error(options.memory_bytes)}
-    except EdgeqError as error:
-        answer = {"error": _refusal(error)}
     sys.stdout.write(json.dumps(answer) + "\n")
     return 0 if "ok" in answer else 1
+
+
+def _answer(
+    content: bytes, memory: _ResidentMemory, measures: Sequence[Measure], *, must_confine: bool
+) -> dict[str, Any]:
+    reasons = lacks(measures)
+    if must_confine and reasons:
+        return {"error": _unconfined(reasons)}
+    try:
+        found = examine(content, memory.bytes)
+    except EdgeqError as error:
+        return {"error": _refusal(error)}
+    return {"ok": {**found, "sandbox": [asdict(measure) for measure in measures]}}
+
+
+def own_model() -> bytes:
+    """Return a small convolution: 'x' -> 'y', float32 [1, 4, 4, 8]."""
+    proto = schema.ModelT()
+    graph = schema.SubGraphT()
+    proto.version, graph.tensors, graph.operators = 3, [], []
+    proto.subgraphs, proto.operatorCodes, proto.buffers = [graph], [], [schema.BufferT()]
+    model = Model(proto)
+    x = model.add_tensor("x", (1, 4, 4, 8), "FLOAT32")
+    weights = np.eye(8, dtype=np.float32).reshape(8, 1, 1, 8)
+    kernel = model.add_tensor("kernel", weights.shape, "FLOAT32", values=weights)
+    bias = model.add_tensor("bias", (8,), "FLOAT32", values=np.zeros(8, np.float32))
+    y = model.add_tensor("y", (1, 4, 4, 8), "FLOAT32")
+    convolution = model.make_operator("CONV_2D", 1, [x, kernel, bias], [y])
+    convolution.builtinOptionsType = schema.BuiltinOptions.Conv2DOptions
+    convolution.builtinOptions = schema.Conv2DOptionsT()
+    convolution.builtinOptions.strideH = convolution.builtinOptions.strideW = 1
+    model.operators.append(convolution)
+    graph.inputs, graph.outputs = np.array([x], np.int32), np.array([y], np.int32)
+    return model.to_bytes()
+
+
+def warm_up(content: bytes) -> None:
+    """Use the runtime, with XNNPACK and without, as it is used on a drop."""
+    for delegate in (True, False):
+        _run(Runner(content, delegate=delegate))
 
 
 def _refusal(error: EdgeqError) -> dict[str, str]:
@@ -75,7 +125,15 @@ def _memory_error(memory_bytes: int) -> dict[str, str]:
     }
 
 
-def examine(path: Path) -> dict[str, Any]:
+def _unconfined(reasons: Sequence[str]) -> dict[str, str]:
+    return {
+        "stage": "sandbox",
+        "message": f"the child that opens a drop cannot be confined: {'; '.join(reasons)}",
+        "hint": "See `edgeq doctor`, or set security.sandbox to auto and trust whoever drops.",
+    }
+
+
+def examine(content: bytes, resident_bytes: Callable[[], int] = lambda: 0) -> dict[str, Any]:
     """Return what is known of a model after its structure was checked, and it was loaded and run.
 
     Raises:
@@ -83,9 +141,8 @@ def examine(path: Path) -> dict[str, Any]:
         UnsupportedModelError: the runtime here cannot load it.
         EngineError, InvalidRequestError: it loads, but does not run.
     """
-    resident = _resident_bytes()
+    resident = resident_bytes()
     _phase("structure")
-    content = path.read_bytes()
     model = Model.from_bytes(content)
     check_structure(model)
     ops = Counter(model.op_name(operator) for operator in model.operators)
@@ -100,7 +157,7 @@ def examine(path: Path) -> dict[str, Any]:
         "inputs": [_described(spec) for spec in runner.inputs],
         "outputs": [_described(spec) for spec in runner.outputs],
         "finite": all(np.isfinite(v).all() for v in outputs.values() if v.dtype.kind == "f"),
-        "memory_bytes": max(len(content), _resident_bytes() - resident),
+        "memory_bytes": max(len(content), resident_bytes() - resident),
         "load_s": load_s,
         "run_s": run_s,
     }
@@ -116,12 +173,26 @@ def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
     return call(), time.perf_counter() - started
 
 
-def _resident_bytes() -> int:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:  # /proc is not mounted: the peak is the next best
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-    return pages * resource.getpagesize()
+class _ResidentMemory:
+    """What this process holds of the box's memory, opened before nothing can be opened."""
+
+    def __init__(self) -> None:
+        self._file: int | None = None
+        with contextlib.suppress(OSError):
+            self._file = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+    def __enter__(self) -> _ResidentMemory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+    def bytes(self) -> int:
+        """Return it; where /proc is not mounted, the peak is the next best."""
+        if self._file is None:
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+        return int(os.pread(self._file, 128, 0).split()[1]) * resource.getpagesize()
 
 
 def _described(spec: TensorSpec) -> dict[str, Any]:

@@ -1,51 +1,89 @@
 """This process -> one that can do little but compute: for a child that opens untrusted models.
 
-Each measure is taken where the system has it; the answer names those in force. Landlock needs
-Linux 5.13, its network rules 6.7: JetPack 5 (5.10) has neither.
+Each measure is taken where the system has it, and the answer says of each whether it is in force.
+What the child needs must be there before: once confined, it opens no file and loads no library.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
 import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeq.intake import landlock, seccomp
 
 OUTPUT_BYTES = 1 << 20  # the most that the child may write into any one file, its answer included
 OPEN_FILES = 64
 CPU_GRACE_S = 1  # from SIGXCPU to SIGKILL
+MOST_WILLING_TO_DIE = 1000  # /proc/self/oom_score_adj; anyone may raise their own
+
+# What each measure is for, in the order of `confine`.
+PURPOSES = {
+    "rlimits": "a model that eats memory or time costs a child, not the box",
+    "dies-first": "where the box runs out of memory, the child is ended and not the daemon",
+    "dies-with-parent": "no child stays behind",
+    "no-new-privileges": "no program can give it more rights",
+    "seccomp": "who breaks into the runtime opens no file, socket, process or thread",
+    "landlock": "a second wall: no file is read, written or run, whatever call leads there",
+}
+# Without one of these, the others do not hold a hostile model. Landlock is a wall behind a wall.
+NEEDED = ("rlimits", "dies-with-parent", "no-new-privileges", "seccomp")
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # prctl.h
-_LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446  # the same on every architecture
-_LANDLOCK_VERSION_FLAG = 1
-# landlock.h: what each ABI version can forbid; reading files and folders stays allowed.
-_EXECUTE_WRITE_MAKE_REMOVE = 0b1_1111_1111_0011
-_FILE_RIGHTS = {1: _EXECUTE_WRITE_MAKE_REMOVE, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
-_TCP_BIND_AND_CONNECT = 0b11  # from version 4
-_SIGNALS_AND_ABSTRACT_SOCKETS = 0b11  # from version 6
+_NONE = ctypes.c_ulong(0)  # prctl wants its unused arguments to be 0, all 64 bits of them
 
 
-class _Ruleset(ctypes.Structure):
-    _fields_ = (
-        ("handled_access_fs", ctypes.c_uint64),
-        ("handled_access_net", ctypes.c_uint64),
-        ("scoped", ctypes.c_uint64),
-    )
+@dataclass(frozen=True)
+class Measure:
+    """One of the measures, and how it is on this box."""
+
+    name: str
+    missing: str = ""  # why it is not in force
+    version: int = 0  # of the kernel's interface, where there are several
+
+    @property
+    def is_in_force(self) -> bool:
+        """True where the process is bound by it."""
+        return not self.missing
+
+    @property
+    def purpose(self) -> str:
+        """What it is for."""
+        return PURPOSES[self.name]
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.version}" if self.version else self.name
 
 
-def confine(memory_bytes: int, cpu_s: int) -> tuple[str, ...]:
-    """Confine this process for good, and return the measures in force."""
-    limit(memory_bytes, cpu_s)
+def lacks(measures: Iterable[Measure]) -> list[str]:
+    """Return why a process so bound may not open a hostile model; [] where it may."""
+    missing = {measure.name: measure.missing for measure in measures}
+    reasons = {name: missing.get(name, "nothing is known of it") for name in NEEDED}
+    return [f"{name} is not in force ({reason})" for name, reason in reasons.items() if reason]
+
+
+def confine() -> tuple[Measure, ...]:
+    """Confine this process for good, after `limit`; return the measures, in force or not."""
     libc = ctypes.CDLL(None, use_errno=True)
-    measures = ["rlimits"]
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0:
-        measures.append("dies-with-parent")
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
-        measures.append("no-new-privileges")
-        version = libc.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION_FLAG)
-        if version >= 1 and _restrict(libc, version):
-            measures.append(f"landlock-{version}")
-    return tuple(measures)
+    dies_first = Measure("dies-first", _die_first())
+    follows = libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), _NONE, _NONE, _NONE)
+    dies_with_parent = Measure("dies-with-parent", _why(follows))
+    modest = _why(libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), _NONE, _NONE, _NONE))
+    # Landlock first: its calls are not on the filter's list.
+    version, no_landlock = (0, modest) if modest else landlock.restrict(libc)
+    return (
+        Measure("rlimits"),
+        dies_first,
+        dies_with_parent,
+        Measure("no-new-privileges", modest),
+        Measure("seccomp", modest or seccomp.restrict(libc)),
+        Measure("landlock", no_landlock, version),
+    )
 
 
 def limit(memory_bytes: int, cpu_s: int) -> None:
@@ -63,18 +101,12 @@ def limit(memory_bytes: int, cpu_s: int) -> None:
         resource.setrlimit(kind, (min(soft, ceiling), ceiling))
 
 
-def _restrict(libc: ctypes.CDLL, version: int) -> bool:
-    """Forbid, by a ruleset without one exception, all it can name but reading."""
-    rules = _Ruleset(
-        sum(rights for since, rights in _FILE_RIGHTS.items() if version >= since),
-        _TCP_BIND_AND_CONNECT if version >= 4 else 0,
-        _SIGNALS_AND_ABSTRACT_SOCKETS if version >= 6 else 0,
-    )
-    size = 8 if version < 4 else 16 if version < 6 else 24
-    ruleset = libc.syscall(_LANDLOCK_CREATE_RULESET, ctypes.byref(rules), size, 0)
-    if ruleset < 0:
-        return False
-    try:
-        return bool(libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0) == 0)
-    finally:
-        os.close(ruleset)
+def _die_first() -> str:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(MOST_WILLING_TO_DIE))
+        return ""
+    return "/proc/self/oom_score_adj cannot be written"
+
+
+def _why(result: int) -> str:
+    return "" if result == 0 else f"the kernel refuses it: {os.strerror(ctypes.get_errno())}"

@@ -76,7 +76,7 @@ def model_workload(name: str, model: Path, data: Path, divide: float, folder: Pa
     """
     with np.load(data) as archive:
         values = archive["x"].astype(np.float32) / np.float32(divide)
-    if not examine(model)["quantized"]:
+    if not examine(model.read_bytes())["quantized"]:
         model = _built(name, model, values[:BUILD_SAMPLES], folder)
     return _workload(name, model, values)
 
