@@ -65,6 +65,24 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o640) -> None:
         file.write(data)
 
 
+def overwrite(path: Path, data: bytes) -> None:
+    """Replace the content of `path` in place, durably; a file of another size is written anew.
+
+    It takes no room that the file does not have, and so works on a full disk; but a power cut can
+    leave a mixture, which the reader must notice.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if os.fstat(fd).st_size == len(data):
+                os.pwrite(fd, data, 0)
+                os.fsync(fd)
+                return
+        finally:
+            os.close(fd)
+    write_atomic(path, data)
+
+
 def fingerprint(path: Path) -> tuple[int, ...]:
     """Return what changes whenever the file at `path` does, from one stat; () for no file."""
     try:
@@ -126,9 +144,14 @@ def publish_directory(source: Path, target: Path) -> None:
     fsync_directory(target.parent)
 
 
+def temporary_directory(parent: Path) -> Path:
+    """Return the path of a directory in `parent`, not made yet, as `make_temporary_directory`."""
+    return parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
+
+
 def make_temporary_directory(parent: Path) -> Path:
     """Make an empty directory in `parent` that `sweep_temporaries` would remove after a crash."""
-    directory = parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
+    directory = temporary_directory(parent)
     directory.mkdir(parents=True)
     return directory
 
@@ -146,12 +169,14 @@ def sweep_temporaries(directory: Path) -> int:
     """Remove what a crash left half-written anywhere below `directory`; return how many.
 
     For the directory's owner at its start: whoever writes there meanwhile would lose its file.
+    What the disk does not let go stays for the next start.
     """
     swept = 0
     for path in sorted(directory.rglob(f"{TEMPORARY_PREFIX}*")):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
-        swept += 1
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        swept += not path.exists()
     return swept

@@ -23,6 +23,7 @@ NEEDS_RESTART = (
     "swap.max_delay_us",
     "swap.warmup_runs",
     "swap.drain_timeout_s",
+    "swap.hang_timeout_s",
     "drift.policy",
     "drift.window",
     "drift.psi",
@@ -30,6 +31,7 @@ NEEDS_RESTART = (
     "drift.interval_s",
     "drift.activation_interval_s",
     "intake.settle_s",
+    "safe_mode",
 )
 
 

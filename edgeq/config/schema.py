@@ -58,6 +58,9 @@ class Build(Section):
     )
     memory_bytes: Bytes = Field(default=4 * GIB, description="memory of a build, bytes")
     timeout_s: Seconds = Field(default=3600.0, description="a longer build is ended, seconds")
+    stall_timeout_s: Seconds = Field(
+        default=300.0, description="a build that does nothing for so long is ended, seconds"
+    )
 
 
 class Samples(Section):
@@ -158,6 +161,9 @@ class Swap(Section):
     drain_timeout_s: Seconds = Field(
         default=30.0, description="how long the old engine may finish its requests, seconds"
     )
+    hang_timeout_s: Seconds = Field(
+        default=10.0, description="a longer inference, 20 times the usual at least, hangs, seconds"
+    )
     probation: Probation = Probation()
 
     @property
@@ -171,6 +177,7 @@ class Swap(Section):
             max_delay_us=self.max_delay_us,
             warmup_runs=self.warmup_runs,
             drain_timeout_s=self.drain_timeout_s,
+            hang_timeout_s=self.hang_timeout_s,
         )
 
 
@@ -219,6 +226,7 @@ class Intake(Section):
     rescan_s: Seconds = Field(
         default=10.0, description="time between looks without an event, seconds"
     )
+    max_models: Count = Field(default=100, description="models, each under a name of its own")
 
 
 def _readable_keys(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -247,6 +255,20 @@ class Security(Section):
     def admit_options(self) -> AdmitOptions:
         """What a drop may be."""
         return AdmitOptions(max_model_bytes=self.max_model_bytes)
+
+
+class SafeMode(Section):
+    """When edgeq only serves, because it died again and again soon after its start."""
+
+    unclean_starts: Annotated[int, Strict(), Field(ge=0)] = Field(
+        default=3, description="deaths in a row that bring safe mode; 0: never"
+    )
+    within_s: Seconds = Field(
+        default=600.0, description="a run that lasts longer is no unclean start, seconds"
+    )
+    quiet_s: Seconds = Field(
+        default=1800.0, description="time without a death that ends safe mode, seconds"
+    )
 
 
 class Log(Section):
@@ -280,6 +302,7 @@ class Config(Section):
     drift: Drift = Drift()
     intake: Intake = Intake()
     security: Security = Security()
+    safe_mode: SafeMode = SafeMode()
     log: Log = Log()
 
     @property

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeq.errors import RegistryError
+from edgeq.errors import EdgeqError, RegistryError, UnavailableError
 from edgeq.observe.metrics import FaultKind, Metrics
 from edgeq.registry import Registry
 
@@ -38,6 +38,7 @@ HINTS: dict[FaultKind, str] = {
     "out_of_descriptors": "Raise LimitNOFILE= of the unit, or lower server.max_connections.",
     "engine_hung": "Look at `edgeq history`; roll back where it is always the same version.",
     "child_hung": "Look at `edgeq history` for the model; it is tried again after a while.",
+    "thread_hung": "Look at the log for where it is; `systemctl restart edgeq` frees it.",
     "crash_loop": "Look at `journalctl -u edgeq` for why it died.",
 }
 OF_ERRNO: dict[int, FaultKind] = {
@@ -81,6 +82,13 @@ def kind_of(error: BaseException, folder: Path | None = None) -> FaultKind | Non
         if kind is not None:
             return kind
     return None
+
+
+def as_edgeq_error(error: BaseException, kind: FaultKind | None = None) -> EdgeqError:
+    """Return an error with message and hint; an UnavailableError where the box was at fault."""
+    if kind is not None:
+        return UnavailableError(str(error) or kind, hint=HINTS[kind])
+    return error if isinstance(error, EdgeqError) else EdgeqError(str(error) or repr(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

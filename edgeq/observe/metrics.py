@@ -40,7 +40,7 @@ DROP_OUTCOMES = ("accepted", "quarantined", "unchanged")
 SAMPLE_SETS = ("fit", "held_out")
 FaultKind = Literal[
     "disk_full", "out_of_inodes", "read_only", "io_error", "clock_jump", "fork_failed",
-    "out_of_memory", "out_of_descriptors", "engine_hung", "child_hung", "crash_loop",
+    "out_of_memory", "out_of_descriptors", "engine_hung", "child_hung", "thread_hung", "crash_loop",
 ]  # fmt: skip
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
@@ -140,6 +140,12 @@ class Metrics:
 
     def _declare_data(self) -> None:
         self.drops = self._counter("drops", "Drops that settled, by outcome.", "outcome")
+        self.safe_mode = self._gauge(
+            "safe_mode", "1 while edgeq only serves, for it died again and again."
+        )
+        self.hung_threads = self._gauge(
+            "hung_threads", "Threads left to an engine that does not come back."
+        )
         self.faults = self._counter("faults", "Faults of the box or a process, by kind.", "kind")
         self.samples = self._gauge("samples", "Samples in the store, by set.", "model", "set")
         self.samples_bytes = self._gauge("samples_bytes", "Size of the sample store.", "model")

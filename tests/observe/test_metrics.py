@@ -36,6 +36,8 @@ DECLARED = {  # name -> type and labels, as dashboards and alerts rely on them
     "edgeq_verify_sqnr_decibels": ("gauge", "model"),
     "edgeq_drops_total": ("counter", "outcome"),
     "edgeq_faults_total": ("counter", "kind"),
+    "edgeq_safe_mode": ("gauge", ""),
+    "edgeq_hung_threads": ("gauge", ""),
     "edgeq_samples": ("gauge", "model set"),
     "edgeq_samples_bytes": ("gauge", "model"),
     "edgeq_drift_psi": ("gauge", "model tensor"),
