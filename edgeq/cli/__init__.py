@@ -70,22 +70,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `edgeq history NAME | head`
         _silence_stdout()
         return 1
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         return _report(_of_the_box(error), as_json=as_json)
-    except MemoryError:
-        hint = "Free some, or raise the limit (build.memory_bytes for the daemon's builds)."
-        return _report(EdgeqError("there is not enough memory", hint=hint), as_json=as_json)
     except KeyboardInterrupt:
         return 130
     return code
 
 
-def _of_the_box(error: OSError) -> EdgeqError:
+def _of_the_box(error: OSError | MemoryError) -> EdgeqError:
     """A path that cannot be read or written, a full disk: the box's matter, not a bug's."""
     logger.debug("the system refused", exc_info=error)
-    reason = error.strerror or str(error) or type(error).__name__
-    where = f"{error.filename}: " if error.filename else ""
-    return EdgeqError(f"{where}{reason}", hint="Check the path, its rights and the free space.")
+    if isinstance(error, MemoryError):
+        hint = "Free some, or raise the limit (build.memory_bytes for the daemon's builds)."
+        found = EdgeqError("there is not enough memory", hint=hint)
+    else:
+        reason = error.strerror or str(error) or type(error).__name__
+        where = f"{error.filename}: " if error.filename else ""
+        hint = "Check the path, its rights and the free space."
+        found = EdgeqError(f"{where}{reason}", hint=hint)
+    found.__cause__ = error
+    return found
+
+
+def _fault(error: EdgeqError) -> dict[str, str]:
+    """Name the fault of the box that an error tells of: a daemon then tries a build again."""
+    # Here, for it takes Prometheus' client along, which no command needs that succeeds.
+    from edgeq.daemon.faults import kind_of
+
+    kind = kind_of(error)
+    return {} if kind is None else {"fault": kind}
 
 
 def _silence_stdout() -> None:
@@ -100,7 +113,7 @@ def _report(error: EdgeqError, *, as_json: bool) -> int:
     if as_json:
         result = {"error": error.message, "hint": error.hint, "kind": type(error).__name__}
         verdict = {"verdict": error.verdict} if isinstance(error, GateError) else {}
-        print_json({**result, **verdict})
+        print_json({**result, **verdict, **_fault(error)})
     print(f"edgeq: {printable(error.message, keep=LINE_BREAK)}", file=sys.stderr)
     if error.hint:
         print(f"hint: {printable(error.hint)}", file=sys.stderr)

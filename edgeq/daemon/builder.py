@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from edgeq import files
+from edgeq.daemon.faults import kind_of
+from edgeq.intake.child import be_ended_first
+from edgeq.observe.metrics import FAULT_KINDS, FaultKind
 
 Cause = Literal["drop", "samples", "drift", "request"]
 STDERR_LINES = 20  # kept of what a failing child said
@@ -56,6 +59,7 @@ class BuildOutcome:
     directory: Path  # of the build; its folder `bundle` is there when it succeeded
     result: dict[str, Any]  # the child's JSON: the build's figures, or error and hint
     seconds: float
+    fault: FaultKind | None = None  # of the box: the same build may do later
 
     @property
     def bundle(self) -> Path:
@@ -80,8 +84,8 @@ class Builder:
         self._waiting: dict[str, BuildJob] = {}
         self._running: _Child | None = None
         self._is_closed = False
-        shutil.rmtree(directory, ignore_errors=True)  # what the last run left unfinished
-        files.make_directory(directory)
+        for left in directory.glob("*"):  # what the last run left unfinished
+            shutil.rmtree(left, ignore_errors=True)
 
     def is_pending(self, name: str) -> bool:
         """True where a build of this model runs or waits."""
@@ -115,13 +119,20 @@ class Builder:
             child.watcher.join()
 
     def _start_next(self) -> None:
+        refused: BuildOutcome | None = None
         with self._lock:
             if self._running is not None or not self._waiting or self._is_closed:
                 return
             job = self._waiting.pop(next(iter(self._waiting)))
-            directory = files.make_temporary_directory(self._directory)
-            self._running = _Child(job, directory, self.limits, self._on_progress, self._ended)
-            self._running.watcher.start()
+            directory = files.temporary_directory(self._directory)
+            child = _Child(job, directory, self.limits, self._on_progress, self._ended)
+            self._running = child
+            try:
+                child.watcher.start()
+            except RuntimeError as error:  # no thread can be started now
+                self._running, refused = None, child.refused(error)
+        if refused is not None:
+            self._on_end(refused)
 
     def _ended(self, outcome: BuildOutcome) -> None:
         with self._lock:
@@ -149,6 +160,7 @@ class _Child:
         self._is_cancelled = False
         self._is_late = False
         self._stderr: list[str] = []
+        self._refusal: FaultKind | None = None  # why it could not be started
         self._process: subprocess.Popen[str] | None = None
         self.watcher = threading.Thread(target=self._watch, name=f"build-{job.name}")
 
@@ -156,6 +168,11 @@ class _Child:
         """Kill the child; the watcher then reports it as cancelled."""
         self._is_cancelled = True
         self._kill()
+
+    def refused(self, error: RuntimeError) -> BuildOutcome:
+        """Return the outcome of a build that could not be started."""
+        result = {"error": f"the build could not be started: {error}", "hint": ""}
+        return BuildOutcome(self.job, "failed", self._directory, result, 0.0, kind_of(error))
 
     def _expire(self) -> None:
         self._is_late = True
@@ -171,16 +188,20 @@ class _Child:
         timer = threading.Timer(self._limits.timeout_s, self._expire)
         try:
             code = self._run(timer)
-        except OSError as error:
+        except (OSError, MemoryError, RuntimeError) as error:
             self._stderr.append(f"the build could not be started: {error}")
-            code = -1
+            self._refusal = kind_of(error, self._directory.parent)
+            self._kill()
+            code = 1
         finally:
             timer.cancel()
         self._on_end(self._outcome(code, time.monotonic() - started))
 
     def _run(self, timer: threading.Timer) -> int:
+        self._directory.mkdir(parents=True)
         with (self._directory / "result.json").open("w") as result:
             self._process = self._spawn(result)
+        be_ended_first(self._process.pid)
         timer.start()
         if self._is_cancelled:  # while it was being spawned
             self._kill()
@@ -230,7 +251,20 @@ class _Child:
         else:
             outcome = "rejected" if result.get("kind") == "GateError" else "failed"
             result = result if "error" in result else self._died(code)
-        return BuildOutcome(self.job, outcome, self._directory, result, seconds)
+        is_over = outcome in ("succeeded", "cancelled")
+        fault = None if is_over else self._fault(code, result)
+        return BuildOutcome(self.job, outcome, self._directory, result, seconds, fault)
+
+    def _fault(self, code: int, result: dict[str, Any]) -> FaultKind | None:
+        """Return which fault of the box ended the child, None where none did."""
+        if self._refusal is not None:
+            return self._refusal
+        named = [kind for kind in FAULT_KINDS if kind == result.get("fault")]
+        if named or self._is_late:
+            return named[0] if named else None
+        is_of_memory = any("bad_alloc" in line or "MemoryError" in line for line in self._stderr)
+        # Nobody else sends it: the kernel, which has no memory left.
+        return "out_of_memory" if code == -signal.SIGKILL or is_of_memory else None
 
     def _result(self) -> dict[str, Any]:
         try:

@@ -10,18 +10,21 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 
 from edgeq.daemon.builder import Builder, BuildOutcome, Cause
 from edgeq.daemon.deployment import UNLOADED, Context, Deployment, Probation
 from edgeq.daemon.drops import Received, accept, receive
+from edgeq.daemon.faults import as_edgeq_error, kind_of
 from edgeq.daemon.interface import described
 from edgeq.daemon.jobs import build_key, build_limits, count_build, make_job
 from edgeq.daemon.models import Models
 from edgeq.daemon.probation import ProbationWatch
 from edgeq.daemon.publisher import Publisher
 from edgeq.daemon.recalibration import Recalibrations, is_recalibration
+from edgeq.daemon.setbacks import keep_refused, postpone_build, retire_unfinished
 from edgeq.daemon.watching import save_watch
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, UnavailableError
 from edgeq.intake.admit import Admitted
 from edgeq.intake.watch import Candidate
 from edgeq.registry import Version
@@ -51,18 +54,19 @@ class Deployer:
     def restore(self) -> None:
         """Serve the last committed version of every model, and take up what was interrupted."""
         registry = self.context.registry
+        if registry.refusal is not None:
+            self.context.faults.note_error(registry.refusal, "the state folder takes no writes")
         for name in registry.names():
-            for version in registry.versions(name):
-                if version.state in ("installed", "verified"):
-                    registry.set_state(name, version.version, "retired", "interrupted by a stop")
+            retire_unfinished(self.context, name)
             deployment = self.models.open(name)
-            if reason := self._watch.died_too_often(name):
-                self.publisher.leave(name, reason)
             try:
+                if reason := self._watch.died_too_often(name):
+                    self.publisher.leave(name, reason)
                 self.publisher.restore(deployment)
                 self.models.settle(deployment)
-            except EdgeqError as error:
-                self.models.fail(deployment, error)
+            except (EdgeqError, OSError) as error:
+                self.context.faults.note_error(error, "not restored", model=name)
+                self.models.fail(deployment, as_edgeq_error(error))
         for entry in reversed(self.context.quarantine.entries()):
             self.models.note_refusal(entry.name, entry.error)
 
@@ -103,7 +107,7 @@ class Deployer:
             return True
         deployment, received = self.welcome(candidate, received)
         if received.drop is not None and deployment is not None:
-            self._deploy(deployment, received.drop)
+            return self._deploy(deployment, received.drop)
         return not received.is_to_be_tried_again
 
     def welcome(
@@ -126,14 +130,15 @@ class Deployer:
             deployment.sidecar = received.sidecar  # it may have changed alone
         return deployment, received
 
-    def _deploy(self, deployment: Deployment, drop: Admitted) -> None:
-        """Serve the drop as it is, unless an INT8 engine serves and its successor can be built."""
+    def _deploy(self, deployment: Deployment, drop: Admitted) -> bool:
+        """Serve the drop, or build it where an INT8 engine serves that it can succeed; as `take`."""
         self._cancel_build(deployment)
+        self.context.builds_again.forget(deployment.name)
         deployment.arriving = drop
         if self._is_built_first(deployment, drop):
             self._request_build(deployment, "drop")
-        else:
-            self._serve_arriving(deployment)
+            return True
+        return not isinstance(self._serve_arriving(deployment), UnavailableError)
 
     def _is_built_first(self, deployment: Deployment, drop: Admitted) -> bool:
         live = deployment.slot.live
@@ -144,7 +149,10 @@ class Deployer:
         return has_its_inputs and self._has_samples(deployment)
 
     def serve_now(self, deployment: Deployment, drop: Admitted) -> EdgeqError | None:
-        """Serve a drop as it came; a build follows by itself. Returns why it was not, or None."""
+        """Serve a drop as it came; a build follows by itself. Returns why it was not, or None.
+
+        That is an UnavailableError where the box was at fault: the same drop may do later.
+        """
         self._cancel_build(deployment)
         deployment.arriving = drop
         return self._serve_arriving(deployment)
@@ -155,9 +163,12 @@ class Deployer:
         self._watch.stop(deployment)
         try:
             self.publisher.install_dropped(deployment, drop)
-        except EdgeqError as error:
+        except (EdgeqError, OSError, MemoryError) as failure:
+            kind = self.context.faults.note_error(failure, "a drop waits", model=deployment.name)
+            error = as_edgeq_error(failure, kind)
             self.models.fail(deployment, error)
-            self._quarantine(drop, "publish", error.message, error.hint)
+            if kind is None:
+                keep_refused(self.context, drop, "publish", error.message, error.hint)
             return error
         finally:
             drop.path.unlink(missing_ok=True)
@@ -166,13 +177,6 @@ class Deployer:
         self.models.settle(deployment)
         self.consider_build(deployment, "drop")
         return None
-
-    def _quarantine(self, drop: Admitted, stage: str, error: str, hint: str) -> None:
-        """Keep a drop that is not served, so that a person can have it tried again."""
-        self.context.registry.drop_seen(drop.name, drop.sha256, "quarantined")
-        quarantine = self.context.quarantine
-        quarantine.put(drop.name, drop.sha256, drop.path, stage=stage, error=error, hint=hint)
-        self.context.metrics.drops.labels("quarantined").inc()
 
     def removed(self, name: str) -> None:
         """A drop was taken away; what it brought stays, unless the configuration says otherwise."""
@@ -184,7 +188,8 @@ class Deployer:
     def consider_build(self, deployment: Deployment, cause: Cause) -> None:
         """Build if the float model serves, the samples suffice, and it was not tried before."""
         registry, name = self.context.registry, deployment.name
-        if deployment.engine != "float" or self._builder.is_pending(name):
+        is_waiting = self.context.builds_again.is_waiting(name)  # the box had no room just now
+        if deployment.engine != "float" or self._builder.is_pending(name) or is_waiting:
             return
         was_tried = any(
             v.model_sha256 == deployment.model_sha256
@@ -230,10 +235,12 @@ class Deployer:
         self._watch.stop(deployment)
         try:
             self.publisher.install_built(deployment, outcome.bundle)
-        except EdgeqError as error:
+        except (EdgeqError, OSError, MemoryError) as error:
             self._watch.begin(deployment)
-            self._build_refused(deployment, outcome, error.message)
+            fault = kind_of(error, self.context.paths.state)
+            self._build_refused(deployment, replace(outcome, fault=fault), str(error))
             return
+        self.context.builds_again.forget(deployment.name)
         if is_answer:
             self.recalibrations.succeeded(deployment, outcome)
         else:
@@ -243,13 +250,15 @@ class Deployer:
 
     def _build_refused(self, deployment: Deployment, outcome: BuildOutcome, reason: str) -> None:
         job = outcome.job
-        if is_recalibration(deployment, job):
+        if outcome.fault is not None:
+            said = postpone_build(self.context, deployment, outcome.fault, reason)
+        elif is_recalibration(deployment, job):
             said = f"recalibration refused: {reason}"
             self.recalibrations.refused(deployment, reason)
         else:
             said = f"build {outcome.outcome}: {reason}"
             self.context.registry.drop_seen(job.name, build_key(job.sha256), "quarantined")
-            self.context.registry.record(job.name, f"build {outcome.outcome}", reason)
+            self.context.events.record(job.name, f"build {outcome.outcome}", reason)
             logger.warning(f"build {outcome.outcome}", extra={"model": job.name, "reason": reason})
         if deployment.arriving is not None:
             self._serve_arriving(deployment)  # the float model of the drop: right, if slower
@@ -276,6 +285,7 @@ class Deployer:
 
     def check_probation(self, deployment: Deployment) -> None:
         """Roll back a new version that fails, or end its probation."""
+        self.publisher.record_late(deployment)
         probation = deployment.probation
         if probation is None:
             return
@@ -284,9 +294,9 @@ class Deployer:
             self._take_back(deployment, probation, found.verdict)
         elif found.is_over:
             version = probation.version.version
-            self.context.registry.record(deployment.name, "proven", found.figures, version)
-            logger.info("proven", extra={"model": deployment.name, "reason": found.figures})
             self._watch.end(deployment)
+            self.context.events.record(deployment.name, "proven", found.figures, version)
+            logger.info("proven", extra={"model": deployment.name, "reason": found.figures})
             if deployment.state == "probation":
                 self.models.set_state(deployment, "serving")
 
@@ -297,14 +307,15 @@ class Deployer:
         problem = "it stays, for the model is pinned"
         try:
             if not self.context.registry.is_pinned(name):
-                self.publisher.rollback(deployment, verdict, probation.before.version)
+                before = probation.before.version
+                self.publisher.rollback(deployment, verdict, before, is_bad=True)
                 problem = ""
         except EdgeqError as error:
             problem = f"it stays, for the version before it cannot serve: {error.message}"
         self._watch.end(deployment)
         if problem:
             verdict = f"{verdict}; {problem}"
-            self.context.registry.record(name, "probation failed", verdict, failed.version)
+            self.context.events.record(name, "probation failed", verdict, failed.version)
             logger.error("probation failed", extra={"model": name, "reason": verdict})
         elif deployment.arriving is None:
             self._cancel_build(deployment)
@@ -392,5 +403,5 @@ class Deployer:
         """End a build; the drop that it was made for is kept, and not tried again by itself."""
         if deployment.arriving is not None:
             hint = "Run `edgeq quarantine list`, and retry it."
-            self._quarantine(deployment.arriving, "called off", why, hint)
+            keep_refused(self.context, deployment.arriving, "called off", why, hint)
         self._cancel_build(deployment)

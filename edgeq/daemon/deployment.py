@@ -9,7 +9,15 @@ from typing import Any, Literal
 
 from edgeq.config import Config, Sidecar
 from edgeq.daemon.builder import BuildJob
+from edgeq.daemon.events import Events
 from edgeq.daemon.faults import Faults
+from edgeq.daemon.retries import (
+    BUILD_FIRST_S,
+    BUILD_LONGEST_S,
+    DROP_FIRST_S,
+    DROP_LONGEST_S,
+    Retries,
+)
 from edgeq.daemon.series import Series
 from edgeq.drift.state import DriftState
 from edgeq.drift.watch import StreamWatch
@@ -87,6 +95,9 @@ class Context:
 
     def __post_init__(self) -> None:
         self.faults = Faults(self.registry, self.metrics, self.paths.state)
+        self.events = Events(self.registry, self.faults)
+        self.drops_again = Retries(DROP_FIRST_S, DROP_LONGEST_S)
+        self.builds_again = Retries(BUILD_FIRST_S, BUILD_LONGEST_S)
 
 
 @dataclass(frozen=True)
@@ -156,6 +167,7 @@ class Deployment:
     drift_since: float | None = None  # seconds since the epoch; None while there is no drift
     recalibration: str = ""  # what an answer to the drift waits for
     probation: Probation | None = None
+    unrecorded: tuple[int, str] | None = None  # a rollback that the disk refused to record
 
     @property
     def engine(self) -> str:

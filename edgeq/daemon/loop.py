@@ -36,10 +36,11 @@ from edgeq.daemon.deployment import Context, Deployment, Paths
 from edgeq.daemon.drift import DriftWatch
 from edgeq.daemon.frontends import Frontends
 from edgeq.daemon.plane import Plane
+from edgeq.daemon.taking import Taking
 from edgeq.daemon.watching import WatchKeeper, save_watch
 from edgeq.errors import ConfigError, EdgeqError
 from edgeq.intake.quarantine import Quarantine
-from edgeq.intake.watch import Candidate, EventHints, Scanner
+from edgeq.intake.watch import EventHints, Scanner
 from edgeq.observe.board import sources
 from edgeq.observe.board_watch import BoardWatch
 from edgeq.observe.metrics import Metrics
@@ -87,6 +88,9 @@ class Daemon:
         self._capture = Capture(self._on_stored)
         self._scanner = Scanner(config.models_dir, config.intake.settle_s)
         self._hints = EventHints(config.models_dir, lambda: self._wake.put("hint"))
+        self._taking = Taking(
+            self._context, self._deployer, self._on_deploy_thread, self._rescan
+        )
         self._notifier = Notifier.from_environment()
         self._threads: list[threading.Thread] = []
         self._is_stopping = False
@@ -177,18 +181,14 @@ class Daemon:
             self._problem = found.problem
             logger.error(f"drop folder: {found.problem or 'readable again'}")
         for candidate in found.settled:
-            self._intake.submit(self._guarded, self._take, candidate)
+            self._intake.submit(self._guarded, self._taking.take, candidate)
         for name in found.removed:
             self._deploy.submit(self._guarded, self._deployer.removed, name)
         return PENDING_SCAN_S if found.pending else self._context.config.intake.rescan_s
 
-    def _take(self, candidate: Candidate) -> None:
-        received = self._deployer.admit(candidate)  # a minute at most, and nobody else waits
-        if not self._on_deploy_thread(lambda: self._deployer.deploy(candidate, received)):
-            self._scanner.forget(candidate.name)  # the next rescan tries it again
-
     def _tick(self) -> None:
-        self._context.faults.write_events()
+        self._context.events.write_kept()
+        self._taking.look()
         for deployment in list(self._deployer.deployments.values()):
             self._deployer.check_probation(deployment)
             self._drift.check(deployment)
@@ -225,10 +225,13 @@ class Daemon:
         """The deploy thread's last resort: log a failure, so that the next drop is still taken."""
         try:
             function(*arguments)
-        except EdgeqError as error:
-            logger.error(error.message, extra={"hint": error.hint})
-        except Exception:
-            logger.exception("unexpected failure; what serves goes on")
+        except Exception as error:
+            if self._context.faults.note_error(error, "what serves goes on") is not None:
+                return
+            if isinstance(error, EdgeqError):
+                logger.error(error.message, extra={"hint": error.hint})
+            else:
+                logger.exception("unexpected failure; what serves goes on")
 
     def _on_progress(self, job: BuildJob, step: dict[str, Any]) -> None:
         deployment = self._deployer.deployments.get(job.name)
@@ -312,7 +315,7 @@ class Daemon:
         self._deployer.close()
         if hasattr(self, "_frontends"):
             self._frontends.close()
-        self._context.faults.write_events(is_last=True)
+        self._context.events.close()
         self._context.registry.close()
         logger.info("stopped")
 

@@ -65,7 +65,7 @@ class Models:
         if deployment.slot.live is not None:
             self._watch.begin(deployment)
         self.refresh(deployment, error.message)
-        self._context.registry.record(deployment.name, "failed", error.message)
+        self._context.events.record(deployment.name, "failed", error.message)
         logger.error("failed", extra={"model": deployment.name, "reason": error.message})
 
     def refresh(self, deployment: Deployment, reason: str = "") -> None:

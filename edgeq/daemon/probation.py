@@ -13,13 +13,14 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from edgeq.bundle import Bundle
 from edgeq.daemon.deployment import Context, Deployment, Probation
 from edgeq.daemon.loading import bundle_bytes, load_engine
 from edgeq.engines.base import Engine
 from edgeq.engines.table import load_float
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, RegistryError
 from edgeq.swap import (
     Latency,
     ProbationOptions,
@@ -78,8 +79,16 @@ class ProbationWatch:
         deaths = note["deaths"] = note["deaths"] + 1
         if deaths >= MAX_DEATHS:
             return f"the daemon died {deaths} times in the probation of version {live.version}"
-        registry.note_probation(name, live.version, **note)
+        self._write(name, live.version, note)
         return ""
+
+    def _write(self, name: str, version: int, note: dict[str, Any]) -> None:
+        """Count deaths where the disk allows; one that is full is no reason not to serve."""
+        try:
+            self._context.registry.note_probation(name, version, **note)
+        except RegistryError as error:
+            if self._context.faults.note_error(error) is None:
+                raise
 
     def stop(self, deployment: Deployment) -> None:
         """End the watch for now: the breadcrumb stays, and this was no death."""
@@ -87,7 +96,7 @@ class ProbationWatch:
         if deployment.probation is not None:
             note, version = registry.probation(name), deployment.probation.version.version
             if note is not None:
-                registry.note_probation(name, version, **{**note, "deaths": 0})
+                self._write(name, version, {**note, "deaths": 0})
         self._drop(deployment)
 
     # ---- the watch
@@ -136,8 +145,12 @@ class ProbationWatch:
 
     def end(self, deployment: Deployment) -> None:
         """Forget the breadcrumb, and free the previous version's engine."""
-        self._context.registry.end_probation(deployment.name)
         self._drop(deployment)
+        try:
+            self._context.registry.end_probation(deployment.name)
+        except RegistryError as error:  # it would be watched once more after a restart
+            if self._context.faults.note_error(error) is None:
+                raise
 
     # ---- parts
 

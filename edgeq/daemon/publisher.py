@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import edgeq
 from edgeq import files
-from edgeq.bundle import Bundle, Golden, Manifest, write_bundle
+from edgeq.bundle import Bundle, Golden, Manifest
 from edgeq.daemon.deployment import Context, Deployment
+from edgeq.daemon.dropped import kind_and_method, write_dropped
+from edgeq.daemon.faults import kind_of
 from edgeq.daemon.interface import interface_change, keep_samples_that_fit
-from edgeq.daemon.loading import bundle_bytes, load_engine, make_golden
+from edgeq.daemon.loading import bundle_bytes, load_engine
 from edgeq.daemon.probation import ProbationWatch
 from edgeq.daemon.watching import watch_over
-from edgeq.engines.base import EngineKind
-from edgeq.engines.cpu import CpuEngine
 from edgeq.errors import EdgeqError, RegistryError, SwapError
 from edgeq.intake.admit import Admitted
 from edgeq.registry import Version
 from edgeq.swap import LiveInfo
 from edgeq.swap.memory import Choice, available_memory, choose_policy
-from edgeq.tflite.runtime import runtime_version
 
 logger = logging.getLogger(__name__)
 
@@ -60,32 +59,11 @@ class Publisher:
         Raises:
             EdgeqError: it could not be published; what served before still serves.
         """
-        content = drop.path.read_bytes()
-        kind: EngineKind = "cpu-int8" if drop.probe.quantized else "float"
-        method = "as-is" if drop.probe.quantized else "float"
-        registry, name = self._context.registry, deployment.name
+        (kind, method), name = kind_and_method(drop), deployment.name
+        registry, paths = self._context.registry, self._context.paths
         version = registry.add_version(name, model_sha256=drop.sha256, engine=kind, method=method)
-        engine = CpuEngine(content, kind, threads=1)
-        try:
-            golden = make_golden(engine)
-        finally:
-            engine.close()
-        manifest = Manifest(
-            name=name,
-            engine=kind,
-            backend="cpu",
-            method=method,
-            model_sha256=drop.sha256,
-            samples=0,
-            runtime=str(runtime_version()),
-            edgeq=edgeq.__version__,
-            created=time.time(),
-        )
-        contents = {"float.tflite": content, "golden.npz": golden.to_npz()}
-        if drop.probe.quantized:
-            contents["int8.tflite"] = content
-        directory = self._context.paths.bundle(name, version)
-        self.publish(deployment, version, write_bundle(directory, contents, manifest))
+        with self._finishing(name, version):
+            self.publish(deployment, version, write_dropped(paths.bundle(name, version), drop))
 
     def install_built(self, deployment: Deployment, built: Path) -> None:
         """Take over the bundle that a build child wrote, and serve it.
@@ -101,11 +79,28 @@ class Publisher:
             engine=manifest.engine,
             method=manifest.method,
         )
-        registry.set_state(name, version, "verified")
-        target = self._context.paths.bundle(name, version)
-        files.make_directory(target.parent)
-        files.publish_directory(built, target)
-        self.publish(deployment, version, Bundle.open(target))
+        with self._finishing(name, version):
+            registry.set_state(name, version, "verified")
+            target = self._context.paths.bundle(name, version)
+            files.make_directory(target.parent)
+            files.publish_directory(built, target)
+            self.publish(deployment, version, Bundle.open(target))
+
+    @contextlib.contextmanager
+    def _finishing(self, name: str, version: int) -> Iterator[None]:
+        """Leave nothing of a version that could not be published, as far as the box allows."""
+        registry = self._context.registry
+        try:
+            yield
+        except (EdgeqError, OSError, MemoryError) as error:
+            with contextlib.suppress(RegistryError):
+                if registry.version(name, version).state in ("installed", "verified"):
+                    registry.set_state(name, version, "retired", f"not published: {error}")
+            with contextlib.suppress(OSError, RegistryError):
+                live = registry.live(name)
+                if live is None or live.version != version:
+                    files.remove_tree(self._context.paths.bundle(name, version))
+            raise
 
     def publish(self, deployment: Deployment, version: int, bundle: Bundle) -> None:
         """Load, warm, check, switch and drain; then make the version the committed one.
@@ -117,12 +112,12 @@ class Publisher:
         try:
             swap = self._put_in_slot(deployment, version, bundle)
         except SwapError as error:
-            registry.set_state(name, version, "rejected", error.message)
-            registry.record(name, "rejected", error.message, version=version)
+            if kind_of(error) is None:  # the version's own fault
+                registry.set_state(name, version, "rejected", error.message)
+                self._context.events.record(name, "rejected", error.message, version=version)
             metrics.swaps.labels(name, "rejected").inc()
             raise
-        self._watch.note(deployment, version, is_same_interface=not swap.interface_change)
-        self._commit(deployment, version)
+        self._commit(deployment, version, is_same_interface=not swap.interface_change)
         self._record_commit(name, version, bundle.manifest, swap)
         self._took_over(deployment, bundle, swap)
         metrics.swaps.labels(name, "committed").inc()
@@ -131,7 +126,7 @@ class Publisher:
 
     def _record_commit(self, name: str, version: int, manifest: Manifest, swap: Swap) -> None:
         choice = swap.choice
-        self._context.registry.record(
+        self._context.events.record(
             name,
             "committed",
             f"version {version} serves ({manifest.engine}, {manifest.method})",
@@ -146,17 +141,22 @@ class Publisher:
         policy = f"{choice.policy}: {choice.reason}"
         logger.info("published", extra={**fields, "seconds": swap.seconds, "reason": policy})
 
-    def _commit(self, deployment: Deployment, version: int) -> None:
+    def _commit(self, deployment: Deployment, version: int, *, is_same_interface: bool) -> None:
         """Record what the slot serves; if that fails, the slot goes back to what is recorded."""
         registry, name = self._context.registry, deployment.name
         try:
+            self._watch.note(deployment, version, is_same_interface=is_same_interface)
             registry.commit(name, version)
         except RegistryError:
-            before = registry.live(name)
-            if before is not None:
-                bundle = Bundle.open(self._context.paths.bundle(name, before.version))
-                self._put_in_slot(deployment, before.version, bundle)
+            self._put_back(deployment)
             raise
+
+    def _put_back(self, deployment: Deployment) -> None:
+        """Let the slot serve what the registry says."""
+        before = self._context.registry.live(deployment.name)
+        if before is not None:
+            bundle = Bundle.open(self._context.paths.bundle(deployment.name, before.version))
+            self._put_in_slot(deployment, before.version, bundle)
 
     # ---- versions that were committed before
 
@@ -175,9 +175,16 @@ class Publisher:
             except EdgeqError as error:
                 last_error = error.message
                 logger.error("not restored", extra=_fields(live, reason=error.message))
-                if registry.previous(name) is None:
+                before = registry.previous(name)
+                if before is None:
                     break
-                self._record_rollback(registry.rollback(name, error.message), error.message)
+                try:
+                    self._record_rollback(registry.rollback(name, error.message), error.message)
+                except RegistryError as refusal:
+                    self._context.faults.note_error(refusal, "a rollback is not recorded")
+                    deployment.unrecorded = (before.version, error.message)
+                    self._serve_unrecorded(deployment, before)
+                    return
             else:
                 self._took_over(deployment, bundle, swap)
                 logger.info("restored", extra=_fields(live))
@@ -186,6 +193,23 @@ class Publisher:
             f"model {name!r} has no version that can be served: {last_error or 'none committed'}",
             hint=f"Drop {name}.tflite again.",
         )
+
+    def _serve_unrecorded(self, deployment: Deployment, version: Version) -> None:
+        """Serve a version while the registry, which takes no writes, goes on naming another."""
+        bundle = Bundle.open(self._context.paths.bundle(deployment.name, version.version))
+        self._took_over(deployment, bundle, self._put_in_slot(deployment, version.version, bundle))
+        logger.warning("restored without a record", extra=_fields(version))
+
+    def record_late(self, deployment: Deployment) -> None:
+        """Record a rollback that the disk refused to record.
+
+        Raises:
+            RegistryError: it still refuses.
+        """
+        if deployment.unrecorded is not None:
+            version, reason = deployment.unrecorded
+            self._context.registry.rollback(deployment.name, reason, to=version)
+            deployment.unrecorded = None
 
     def leave(self, name: str, reason: str) -> None:
         """Let `restore` begin with the version before, for the live one is not to be loaded."""
@@ -206,8 +230,16 @@ class Publisher:
             self._name_engine(deployment, swap.now)
             logger.info("reloaded", extra={**_fields(live), "seconds": swap.seconds})
 
-    def rollback(self, deployment: Deployment, reason: str, to: int | None = None) -> Version:
+    def rollback(
+        self, deployment: Deployment, reason: str, to: int | None = None, *, is_bad: bool = False
+    ) -> Version:
         """Publish the previous version (or `to`) and mark the live one rolled back.
+
+        Args:
+            deployment: the model.
+            reason: for people.
+            to: a version that was live before.
+            is_bad: the live one must not serve on, even where that cannot be recorded now.
 
         Raises:
             RegistryError: there is no such version.
@@ -217,7 +249,13 @@ class Publisher:
         target = registry.rollback_target(name, to)
         bundle = Bundle.open(self._context.paths.bundle(name, target.version))
         swap = self._put_in_slot(deployment, target.version, bundle)
-        registry.rollback(name, reason, to=target.version)
+        try:
+            registry.rollback(name, reason, to=target.version)
+        except RegistryError as error:
+            if not is_bad or self._context.faults.note_error(error, "not recorded") is None:
+                self._put_back(deployment)
+                raise
+            deployment.unrecorded = (target.version, reason)
         self._record_rollback(target, reason)
         self._took_over(deployment, bundle, swap)
         return target
@@ -225,7 +263,7 @@ class Publisher:
     def _record_rollback(self, target: Version, reason: str) -> None:
         context = self._context
         message = f"went back to version {target.version}: {reason}"
-        context.registry.record(target.name, "rolled_back", message, version=target.version)
+        context.events.record(target.name, "rolled_back", message, version=target.version)
         context.metrics.swaps.labels(target.name, "rolled_back").inc()
         logger.warning("rolled back", extra=_fields(target, reason=reason))
 
@@ -244,7 +282,7 @@ class Publisher:
         reason = live.fault or "it is well again"
         self._name_engine(deployment, live)
         name, version = deployment.name, int(live.version)
-        self._context.registry.record(name, "engine", f"{message}: {reason}", version=version)
+        self._context.events.record(name, "engine", f"{message}: {reason}", version=version)
         fields = {"model": name, "version": version, "engine": live.engine, "reason": reason}
         logger.warning("engine changed", extra=fields)
 
@@ -292,12 +330,18 @@ class Publisher:
         except OSError as error:
             done = f"samples of other inputs could not be set aside: {error}"
         if said := "; ".join(part for part in (swap.interface_change, done) if part):
-            self._context.registry.record(name, "interface", said, version=version)
+            self._context.events.record(name, "interface", said, version=version)
             fields = {"model": name, "version": version, "reason": said}
             logger.warning("interface changed", extra=fields)
 
     def _forget_old(self, name: str) -> None:
         """Remove the bundles and series of versions that nobody will go back to."""
+        try:
+            self._remove_old(name)
+        except (OSError, RegistryError) as error:  # the next version's turn; this one serves
+            self._context.faults.note_error(error, "an old version stays", model=name)
+
+    def _remove_old(self, name: str) -> None:
         registry = self._context.registry
         serving = {v.version for v in (registry.live(name), registry.previous(name)) if v}
         for old in registry.versions(name)[BUNDLES_KEPT:]:

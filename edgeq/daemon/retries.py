@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 DROP_FIRST_S, DROP_LONGEST_S = 5.0, 300.0
@@ -28,6 +29,7 @@ class Retries:
         self._lock = threading.Lock()
         self._waits: dict[str, float] = {}  # the latest of each name
         self._due: dict[str, float] = {}
+        self._tries: Counter[str] = Counter()
 
     def postpone(self, name: str) -> float:
         """Have a name tried again; returns in how many seconds."""
@@ -35,6 +37,7 @@ class Retries:
             wait_s = min(2 * self._waits.get(name, self._first_s / 2), self._longest_s)
             self._waits[name] = wait_s
             self._due[name] = self._clock() + wait_s
+            self._tries[name] += 1
         return wait_s
 
     def forget(self, name: str) -> None:
@@ -42,6 +45,12 @@ class Retries:
         with self._lock:
             self._waits.pop(name, None)
             self._due.pop(name, None)
+            self._tries.pop(name, None)
+
+    def tries(self, name: str) -> int:
+        """Return how often in a row a name was postponed."""
+        with self._lock:
+            return self._tries[name]
 
     def is_waiting(self, name: str) -> bool:
         """True until the name is due."""

@@ -117,6 +117,8 @@ class Uploads:
         if deployment.slot.live is not None and deployment.model_sha256 == received.drop.sha256:
             self._deployer.load(candidate.name)
         elif error := self._deployer.serve_now(deployment, received.drop):
+            if isinstance(error, UnavailableError):  # the box's fault: the same may do later
+                raise error
             raise InvalidRequestError(error.message, hint=error.hint)
         self._show(candidate.name, content, signature)
 
