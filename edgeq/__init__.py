@@ -57,7 +57,7 @@ order of reading; the first line of each says what goes in and what comes out.
     registry/     versions, events, live pointer, rollback: SQLite
                       registry records database migrations spare
     engines/      INT8 model -> Engine
-                      base table cpu latency
+                      base table origin cpu latency
     engines/cuda/  an INT8 .tflite -> kernels for one GPU -> the Engine that replays them
                       backend package engine launch targets
     engines/cuda/gpu/  the GPU of this box: is it there, its context, memory, faults

@@ -58,6 +58,7 @@ class Manifest:
     float_ops: tuple[dict[str, Any], ...] = ()
     refined: tuple[str, ...] = ()  # the refinements that were kept, e.g. 'bias_correction'
     details: Mapping[str, Any] = field(default_factory=dict)  # of a GPU's engine: target, tuning
+    device: Mapping[str, str] = field(default_factory=dict)  # the box that built and proved it
     format: int = FORMAT
     files: Mapping[str, FileEntry] = field(default_factory=dict)
 
@@ -81,6 +82,7 @@ class Manifest:
             own = {key: values[key] for key in (f.name for f in fields(cls)) if key in values}
             own["float_ops"] = tuple(values["float_ops"])
             own["refined"] = tuple(values.get("refined", ()))  # older bundles have none
+            own["device"] = {str(k): str(v) for k, v in values.get("device", {}).items()}
             return cls(**{**own, "files": entries})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BundleError(f"{MANIFEST} is damaged: {error}", hint=BUILD_AGAIN) from error

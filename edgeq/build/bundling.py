@@ -18,6 +18,7 @@ from edgeq.bundle import REPORT, Bundle, Golden, Manifest, write_bundle
 from edgeq.calibrate.collect import Collection
 from edgeq.calibrate.table import histograms_to_npz
 from edgeq.engines.base import PLAN_TEXT
+from edgeq.engines.origin import box_facts
 from edgeq.explain.explain import explain
 from edgeq.explain.explanation import Explanation
 from edgeq.files import sha256_bytes
@@ -154,4 +155,5 @@ def _manifest(work: Work, deployed: Deployed) -> Manifest:
         float_ops=tuple(asdict(op) for op in made.float_ops),
         refined=made.refined,
         details=deployed.details,
+        device=box_facts(),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgeq.engines.base import Engine, Files
@@ -62,7 +63,8 @@ def make_package(
     device = facts()
     workshop = _Workshop(device.target, threads, newest_major=device.driver[0])
     if not tune:
-        return _estimated(content, workshop, compiled, NOT_WANTED)
+        estimated = _estimated(content, workshop, compiled, NOT_WANTED)
+        return replace(estimated, origin=_on(device, estimated.origin))
     return _tuned(content, device, workshop, compiled, tuned)
 
 
@@ -129,6 +131,12 @@ def _estimated(
     return Package(planned, kernels, Origin(workshop.version, False, reason))
 
 
+def _on(device: DeviceFacts, origin: Origin) -> Origin:
+    """Add the GPU that the kernels are proven on."""
+    driver = f"{device.driver[0]}.{device.driver[1]}"
+    return replace(origin, gpu=device.name, driver=driver)
+
+
 def _tuned(
     content: bytes,
     device: DeviceFacts,
@@ -143,7 +151,8 @@ def _tuned(
         planned = plan_model(content, device.target, _same(tuner.pick))
         tuning = tuner.tuning()
     kernels = workshop.compile(planned.kernels)
-    return Package(planned, kernels, Origin(workshop.version, tuning.tuned, tuning.reason))
+    origin = Origin(workshop.version, tuning.tuned, tuning.reason)
+    return Package(planned, kernels, _on(device, origin))
 
 
 @contextlib.contextmanager

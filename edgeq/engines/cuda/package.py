@@ -54,6 +54,8 @@ class Origin:
     compiler: str  # e.g. 'NVRTC 12.9'
     tuned: bool  # on a device
     reason: str = ""  # why not
+    gpu: str = ""  # that it was tuned and proven on, as its driver names it
+    driver: str = ""  # e.g. '12.6'; "" for both where it was made for another box
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +93,7 @@ class Package:
             "compiler": self.origin.compiler,
             "tuned": self.origin.tuned,
             "tuning": self.origin.reason,
+            **({"gpu": self.origin.gpu, "driver": self.origin.driver} if self.origin.gpu else {}),
             "kernels": len(self.planned.kernels),
             "launches": sum(len(plan.launches) for plan in plans),
             "gpu_parts": len(plans),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,12 @@ def test_a_model_without_work_for_the_gpu_says_why() -> None:
     with pytest.raises(EngineError, match="the GPU has nothing to do: LOG_SOFTMAX") as caught:
         plan_model(model.to_bytes(), ORIN, lambda _: first)
     assert "cpu" in caught.value.hint
+
+
+def test_the_manifest_names_the_gpu_that_it_was_proven_on_and_none_where_that_is_another(
+    package: Package,
+) -> None:
+    assert not {"gpu", "driver"} & set(package.details())
+    here = replace(package, origin=replace(package.origin, gpu="Orin", driver="12.6"))
+    told = here.details()
+    assert (told["gpu"], told["target"], told["driver"]) == ("Orin", "sm_87", "12.6")
