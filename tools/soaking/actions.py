@@ -23,7 +23,7 @@ from tools.soaking.plan import PLAIN, Step
 
 BAD_NAMES = 6  # that bad drops take turns with
 COMMAND_LIMIT_S = 30.0  # on a loaded box; `edgeq status` itself is held to it
-DRIFT_S = 15.0
+DRIFT_S = 20.0
 RIGHTLY_REFUSED = "refused by the daemon, with a reason"
 
 Act = Callable[[Step], None]

@@ -19,7 +19,7 @@ from tools.serve_bench.processes import end_on_terminate
 from tools.soaking.actions import Actions
 from tools.soaking.box import DISK_BYTES, Box, BoxError
 from tools.soaking.clients import Client, GrpcWay, HttpWay, Way
-from tools.soaking.journal import Journal
+from tools.soaking.journal import EVIDENCE_SHOWN, Journal
 from tools.soaking.judge import figures_of, judge_folders, judge_held, judge_log, judge_versions
 from tools.soaking.material import Material
 from tools.soaking.monitor import Monitor
@@ -77,9 +77,12 @@ class Soak:
             self._begin()
             self._act()
             self._settle()
+        except BoxError as error:
+            self.journal.violate("the daemon is gone for good", str(error)[-EVIDENCE_SHOWN:])
         finally:
             self._end_clients()
-        self._last_look(shared)
+        if self.box.pid:
+            self._last_look(shared)
         return self._told()
 
     def _begin(self) -> None:
@@ -188,7 +191,7 @@ class Soak:
             "answers": dict(journal.answers),
             "versions_checked": self._reference.versions,
             "lives": self.box.lives,
-            "start_s_max": round(max(self._trouble.start_s), 2),
+            "start_s_max": round(max(self._trouble.start_s, default=0.0), 2),
             "status_s_max": round(self.monitor.slowest_status_s, 2),
             "actions": dict(journal.actions),
             "counts": dict(journal.counts),

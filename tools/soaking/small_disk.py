@@ -60,6 +60,11 @@ class SmallDisk:
         held = self._ballast.stat().st_blocks * 512 if self._ballast.exists() else 0
         return (found.f_blocks - found.f_bfree) * found.f_frsize - held
 
+    @property
+    def is_filled(self) -> bool:
+        """True between `fill` and `empty`."""
+        return self._ballast.exists()
+
     def fill(self, leave: int) -> None:
         """Write until so many bytes are free."""
         with self._ballast.open("ab", buffering=0) as file:
