@@ -86,7 +86,17 @@ class Journal:
         with self._lock:
             return any(w.kind == kind and w.ended + grace_s >= begun for w in self._windows)
 
-    def undid(self, since: float) -> bool:
-        """True where, after this moment of time.time(), something undid what was not committed."""
-        begun = since - time.time() + time.monotonic() - UNDO_GRACE_S
-        return any(self.is_allowed(kind, begun) for kind in ("down", "full disk"))
+    def undid(self, since: float, until: float) -> bool:
+        """True where something between these moments undid what was not committed yet.
+
+        Args:
+            since: of time.time(), as `until`.
+            until: when it was undone already.
+        """
+        shift = time.monotonic() - time.time()
+        begun, ended = since + shift - UNDO_GRACE_S, until + shift
+        with self._lock:
+            return any(
+                w.kind in ("down", "full disk") and w.ended >= begun and w.begun <= ended
+                for w in self._windows
+            )

@@ -76,7 +76,7 @@ def judge_versions(clients: Iterable[Client], box: Box, journal: Journal) -> Non
     rollbacks: dict[str, list[float]] = {}
     for name in MODELS:
         events = box.history(name)["events"]
-        told = [e["time"] for e in events if e["kind"] in ("rolled back", "failed")]
+        told = [e["time"] for e in events if e["kind"] in ("rolled_back", "failed")]
         rollbacks[name] = told
         # Of a long soak the oldest are not listed any more.
         rollbacks.setdefault(f"{name} since", []).append(min(e["time"] for e in events))
@@ -84,7 +84,9 @@ def judge_versions(clients: Iterable[Client], box: Box, journal: Journal) -> Non
         for (before, version), (at, model, now) in _steps(client):
             listed_since = rollbacks[f"{model} since"][0]
             is_told = any(before - ROLLBACK_GRACE_S <= t <= at + 1 for t in rollbacks[model])
-            if now < version and not (is_told or before < listed_since or journal.undid(before)):
+            if now < version and not (
+                is_told or before < listed_since or journal.undid(before, at)
+            ):
                 journal.violate("an older version answers", f"{model}: {version}, then {now}")
 
 

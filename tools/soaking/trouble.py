@@ -29,7 +29,7 @@ BAD_REQUESTS = 150
 CROWD = 96  # connections at once, more than a queue's places
 ROUNDS = 3
 EARLY = (0.0, 0.6)  # seconds after a drop or a build's start
-SINCE_KILL = {"committed", "rolled back"}  # events that tell why another version serves
+SINCE_KILL = {"committed", "rolled_back"}  # events that tell why another version serves
 
 
 class Trouble:
