@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -142,6 +143,17 @@ def publish_directory(source: Path, target: Path) -> None:
     fsync_directory(source)
     os.rename(source, target)
     fsync_directory(target.parent)
+
+
+def spare_folders() -> Iterator[str]:
+    """Yield where something may lie while its own disk takes no writes.
+
+    The service's runtime folder, the one in memory, that of temporary files.
+    """
+    yield from filter(None, os.environ.get("RUNTIME_DIRECTORY", "").split(":"))
+    yield "/dev/shm"
+    with contextlib.suppress(FileNotFoundError):  # nowhere on this box
+        yield tempfile.gettempdir()
 
 
 def temporary_directory(parent: Path) -> Path:

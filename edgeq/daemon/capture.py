@@ -24,6 +24,7 @@ from edgeq.errors import EdgeqError
 from edgeq.swap import Inference
 
 Array = npt.NDArray[Any]
+NoteError = Callable[..., object]
 logger = logging.getLogger(__name__)
 
 QUEUE_SIZE = 64
@@ -45,11 +46,19 @@ class Captured(NamedTuple):
 
 
 class Capture:
-    """Offers requests to the stores; `run` is the body of the capture thread."""
+    """Offers requests to the stores; `run` is the body of the capture thread.
 
-    def __init__(self, on_stored: Callable[[Deployment], None]) -> None:
+    Args:
+        on_stored: called after each sample that was stored.
+        note: notes faults of the box, as `Faults.note_error`.
+    """
+
+    def __init__(
+        self, on_stored: Callable[[Deployment], None], note: NoteError = lambda *_, **__: None
+    ) -> None:
         self._queue: queue.Queue[Captured | None] = queue.Queue(QUEUE_SIZE)
         self._on_stored = on_stored
+        self._note = note
         self._captured: dict[str, float] = {}  # when the last one was, by model
         self._offered: dict[str, float] = {}
         self._complained = -LIMITED_LOG_S
@@ -97,9 +106,11 @@ class Capture:
             if deployment.store.offer(inputs):
                 self._on_stored(deployment)
         except EdgeqError as error:  # a full disk must not end the capture of what follows
-            self._complain("sample not stored", deployment.name, error.message)
+            if self._note(error, model=deployment.name) is None:
+                self._complain("sample not stored", deployment.name, error.message)
         except Exception as error:  # noqa: BLE001 - nor what nobody thought of: the thread must run
-            self._complain("capture failed", deployment.name, repr(error))
+            if self._note(error, "capture failed", model=deployment.name) is None:
+                self._complain("capture failed", deployment.name, repr(error))
 
     def _complain(self, what: str, name: str, reason: str) -> None:
         if time.monotonic() - self._complained >= LIMITED_LOG_S:

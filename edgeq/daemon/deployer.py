@@ -131,7 +131,7 @@ class Deployer:
         return deployment, received
 
     def _deploy(self, deployment: Deployment, drop: Admitted) -> bool:
-        """Serve the drop, or build it where an INT8 engine serves that it can succeed; as `take`."""
+        """Serve a drop, or build it first where an INT8 engine serves; returns as `take`."""
         self._cancel_build(deployment)
         self.context.builds_again.forget(deployment.name)
         deployment.arriving = drop

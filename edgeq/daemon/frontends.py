@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgeq.config import Config
 from edgeq.config.web_config import read_web_config
 from edgeq.daemon.plane import Plane
+from edgeq.daemon.spare_socket import SpareUnixAddress, link_spare, remove_spare
 from edgeq.errors import EdgeqError
 from edgeq.observe.metrics import Metrics
 from edgeq.observe.metrics_server import MetricsServer
@@ -20,7 +21,7 @@ from edgeq.serve.grpc.held_port import HeldPort, SharedAddress
 from edgeq.serve.http.app import AppParts, make_app
 from edgeq.serve.http.frontend import HttpFrontend, HttpOptions
 from edgeq.serve.http.threads import Threads
-from edgeq.serve.listening import Address, Listener, TcpAddress, UnixAddress, open_listeners
+from edgeq.serve.listening import Address, Listener, TcpAddress, open_listeners
 from edgeq.serve.loopback import is_loopback_host
 from edgeq.serve.rights import Rights
 from edgeq.serve.server import Server
@@ -152,7 +153,14 @@ class Frontends:
     def _named(self, *names: str) -> list[Listener]:
         return [each for each in self._listeners if each.name in names]
 
+    def look(self) -> None:
+        """Put the Unix socket where clients look for it, once a disk that refused it takes it."""
+        for listener in self._named("unix"):
+            link_spare(listener)
+
     def _close_listeners(self) -> None:
+        for listener in self._named("unix"):
+            remove_spare(listener)
         for listener in self._listeners:
             listener.close()
 
@@ -177,7 +185,7 @@ def _addresses(config: Config, store: FdStore) -> list[Address]:
     server = config.server
     addresses: list[Address] = [
         TcpAddress("http", server.host, server.http_port),
-        UnixAddress("unix", config.socket_path),
+        SpareUnixAddress("unix", config.socket_path),
         TcpAddress("metrics", server.metrics_address, server.metrics_port),
     ]
     is_plain = server.tls.options is None

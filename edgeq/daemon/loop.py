@@ -12,6 +12,7 @@ build-*   reads the progress of the one build child (builder.py)
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -85,7 +86,7 @@ class Daemon:
         self._deployer = Deployer(self._context, builder, self._on_infer)
         self._drift = DriftWatch(self._context, self._deployer)
         self._keeper = WatchKeeper(self._context)
-        self._capture = Capture(self._on_stored)
+        self._capture = Capture(self._on_stored, self._context.faults.note_error)
         self._scanner = Scanner(config.models_dir, config.intake.settle_s)
         self._hints = EventHints(config.models_dir, lambda: self._wake.put("hint"))
         self._taking = Taking(
@@ -189,6 +190,7 @@ class Daemon:
     def _tick(self) -> None:
         self._context.events.write_kept()
         self._taking.look()
+        self._frontends.look()
         for deployment in list(self._deployer.deployments.values()):
             self._deployer.check_probation(deployment)
             self._drift.check(deployment)
@@ -333,5 +335,6 @@ def _make_folders(config: Config, paths: Paths) -> None:
     for folder in (paths.staging, paths.state / "bundles"):
         if folder.is_dir():
             files.sweep_temporaries(folder)
-    for leftover in paths.staging.iterdir():
-        leftover.unlink(missing_ok=True)
+    for leftover in paths.staging.glob("*"):
+        with contextlib.suppress(OSError):  # a disk that takes no writes: then at the next start
+            leftover.unlink(missing_ok=True)

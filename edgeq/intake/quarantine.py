@@ -59,7 +59,8 @@ class Quarantine:
         self._max_bytes = max_bytes
         self._clock = clock
         self._turn = threading.Lock()  # drops, loads and probations end on threads of their own
-        files.make_directory(directory)
+        with contextlib.suppress(OSError):  # made once more with the first drop
+            files.make_directory(directory)
         files.sweep_temporaries(directory)
 
     def put(
@@ -135,7 +136,7 @@ class Quarantine:
 
     def entries(self) -> list[Entry]:
         """Return what is kept, newest first."""
-        found = [self._read(path) for path in self.directory.iterdir()]
+        found = [self._read(path) for path in self.directory.glob("*")]
         return sorted((e for e in found if e is not None), key=lambda e: (-e.time, e.id))
 
     def _read(self, path: Path) -> Entry | None:

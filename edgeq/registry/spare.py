@@ -12,10 +12,9 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from edgeq.files import TEMPORARY_PREFIX
+from edgeq.files import TEMPORARY_PREFIX, spare_folders
 
 PROBE_BYTES = 64 << 10  # the index takes half of it
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -47,21 +46,13 @@ def copy_into_memory(path: Path) -> sqlite3.Connection:
         OSError: the file cannot be read, or no folder of this box takes a copy for a moment.
     """
     refusal = OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    for folder in _folders():
+    for folder in spare_folders():
         try:
             with tempfile.TemporaryDirectory(prefix="edgeq-", dir=folder) as temporary:
                 return _read(path, Path(temporary))
         except OSError as error:
             refusal = error
     raise refusal
-
-
-def _folders() -> Iterator[str]:
-    """Yield where a copy may lie for a moment: the service's own, in memory, on another disk."""
-    yield from filter(None, os.environ.get("RUNTIME_DIRECTORY", "").split(":"))
-    yield "/dev/shm"
-    with contextlib.suppress(FileNotFoundError):  # nowhere on this box
-        yield tempfile.gettempdir()
 
 
 def _read(path: Path, folder: Path) -> sqlite3.Connection:

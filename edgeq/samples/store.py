@@ -29,6 +29,7 @@ __all__ = ["Sample", "SampleRow", "SampleStore", "StoreOptions", "is_held_out", 
 Array = npt.NDArray[Any]
 
 COUNTER = "offered.json"
+PAUSE_S = 10.0  # of capturing, after the disk refused a sample
 COUNTER_INTERVAL_S = 5.0  # a crash forgets at most this much of the count
 
 
@@ -94,7 +95,9 @@ class SampleStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._index = Reservoir(self.options, seed=seed)
-        directory.mkdir(parents=True, exist_ok=True)
+        self._paused_until = float("-inf")
+        with contextlib.suppress(OSError):  # made once more with the first sample
+            directory.mkdir(parents=True, exist_ok=True)
         files.sweep_temporaries(directory)
         self._scan()
         self._read_counter()
@@ -184,9 +187,13 @@ class SampleStore:
     def offer(self, inputs: Mapping[str, Array]) -> bool:
         """Consider a live request; True where it was stored.
 
+        For a while after the disk refused one, none is considered.
+
         Raises:
             SampleError: the disk refused it.
         """
+        if time.monotonic() < self._paused_until:
+            return False
         with self._lock:
             accepted = self._index.draw(sum(np.asarray(array).nbytes for array in inputs.values()))
         self._write_counter()
@@ -270,15 +277,19 @@ class SampleStore:
             return False
         row = SampleRow(identity, len(content), self._clock(), origin, stratum=stratum)
         try:
-            self._unlink(victims)
+            files.make_directory(self.directory)
             files.write_atomic(self.directory / row.file_name, content)
         except OSError as error:
+            self._paused_until = time.monotonic() + PAUSE_S
             with self._lock:
                 self._index.release(identity)
+                for victim in victims:  # nothing took their places
+                    self._index.insert(victim)
             raise _refused(self.directory, error) from error
         with self._lock:
             self._index.release(identity)
             self._index.insert(row)
+        self._unlink(victims)
         return True
 
     def _promote(self, identity: str) -> bool:
@@ -309,13 +320,14 @@ class SampleStore:
 
     def _unlink(self, rows: list[SampleRow]) -> None:
         for row in rows:
-            (self.directory / row.file_name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it comes back with the next start
+                (self.directory / row.file_name).unlink(missing_ok=True)
 
     # ---- what survives a restart
 
     def _scan(self) -> None:
         """Index the folder; a sample that is there twice stays as the added one."""
-        for path in sorted(self.directory.iterdir(), reverse=True):  # captured-, then added-
+        for path in sorted(self.directory.glob("*"), reverse=True):  # captured-, then added-
             stored = parse_file_name(path.name)
             if stored is None or not path.is_file():
                 continue

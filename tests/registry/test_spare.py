@@ -105,7 +105,7 @@ def test_a_refusal_that_is_not_the_disk_s_is_raised(path, disk, monkeypatch):
 
 
 def test_where_nothing_takes_a_copy_the_reason_is_raised(path, disk, monkeypatch, tmp_path):
-    monkeypatch.setattr(spare, "_folders", lambda: iter([str(tmp_path / "missing")]))
+    monkeypatch.setattr(spare, "spare_folders", lambda: iter([str(tmp_path / "missing")]))
     with pytest.raises(RegistryError, match="No such file"):
         Registry(path)
 
@@ -133,4 +133,4 @@ def test_the_disk_s_own_refusal_is_told(tmp_path, monkeypatch, number):
 
 def test_a_copy_is_made_in_the_service_s_own_folder_in_memory_first(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNTIME_DIRECTORY", f"{tmp_path}/one:{tmp_path}/two")
-    assert list(spare._folders())[:3] == [f"{tmp_path}/one", f"{tmp_path}/two", "/dev/shm"]
+    assert list(spare.spare_folders())[:3] == [f"{tmp_path}/one", f"{tmp_path}/two", "/dev/shm"]
