@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.fuzzing.http_requests import WITNESS
 from tools.serve_bench.edgeq_daemon import EdgeqDaemon, start_edgeq
 from tools.serve_bench.processes import status_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "correct-horse-battery-staple"
-MODEL = "digits"
 # The small model's own needs are no news, and captured requests would start builds.
 CONFIG = """\
 samples: {capture_ratio: 0}
@@ -34,7 +34,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Box:
-    """A daemon with a token, which serves `MODEL` as float."""
+    """A daemon with a token, which serves `WITNESS` as float."""
 
     daemon: EdgeqDaemon
 
@@ -49,6 +49,11 @@ class Box:
     @property
     def log(self) -> str:
         return self.daemon.running.log.read_text(errors="replace")
+
+    def serve(self, name: str) -> None:
+        """Drop the small model under a name, and wait until it serves."""
+        self.daemon.drop((ROOT / "tests" / "data" / "digits.tflite").read_bytes(), name)
+        self.daemon.wait_served(name)
 
     def held(self) -> Held:
         folder = Path(f"/proc/{self.pid}")
@@ -73,8 +78,8 @@ def box(*, server: str = "") -> Iterator[Box]:
         auth = f", auth: {{token_file: {token_file}}}{server}"
         daemon = start_edgeq(root, extra=CONFIG, server=auth)
         try:
-            daemon.drop((ROOT / "tests" / "data" / f"{MODEL}.tflite").read_bytes(), MODEL)
-            daemon.wait_served(MODEL)
-            yield Box(daemon)
+            served = Box(daemon)
+            served.serve(WITNESS)
+            yield served
         finally:
             daemon.running.stop()

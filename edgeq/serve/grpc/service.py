@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,20 @@ class Service:
                 handlers[rpc.name] = grpc.stream_unary_rpc_method_handler(
                     self._unary(purpose, self._in_bytes(request, answer))
                 )
-        return grpc.method_handlers_generic_handler(SERVICE, handlers)
+        known = {f"/{SERVICE}/{name}": handler for name, handler in handlers.items()}
+        return _Handlers(known, self._unknown())
+
+    def _unknown(self) -> Any:
+        """Refuse a call that nobody knows.
+
+        Left to gRPC, one whose client has gone before it is told ends in a traceback in the log.
+        """
+
+        async def handle(_: Any, context: Context) -> None:
+            error = MethodNotAllowedError("the call is unknown; ServerMetadata names what there is")
+            await refuse(context, error)
+
+        return grpc.stream_unary_rpc_method_handler(handle)
 
     def _unary(self, purpose: Purpose, answer: AnswerBytes) -> Any:
         gate = self._gate
@@ -136,6 +149,18 @@ class Service:
                 await refuse(context, gate.cause(error, context))
 
         return handle
+
+
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc] # of a library without types
+    """The handlers by the path of their call; `unknown` for all other paths."""
+
+    def __init__(self, handlers: Mapping[str, Any], unknown: Any) -> None:
+        self._handlers = handlers
+        self._unknown = unknown
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Return what answers a call."""
+        return self._handlers.get(handler_call_details.method, self._unknown)
 
 
 def _refuse_tracing(_: Message) -> Message:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from edgeq.errors import InvalidRequestError
+from edgeq.errors import InvalidRequestError, UnavailableError
 from edgeq.serve.http.content import decompress
 from edgeq.serve.http.messages import Request
 from edgeq.serve.parameters import count, flag, place, timeout_s
@@ -132,6 +132,7 @@ def parse_infer(
 
     Raises:
         InvalidRequestError: malformed, or not what the model takes.
+        UnavailableError: raw bytes for a model whose inputs are not known now.
     """
     length = _header_length(header_length, len(body))
     content = memoryview(body).toreadonly()
@@ -234,6 +235,8 @@ def _header_length(text: str | None, size: int) -> int | None:
 
 
 def _parse_raw(body: memoryview, inputs: Sequence[TensorSpec]) -> InferRequest:
+    if not inputs:  # an unloaded model's; the request is submitted and told so otherwise
+        raise UnavailableError("the body is raw binary, and no engine is there to say what of")
     if len(inputs) != 1:
         names = [spec.name for spec in inputs]
         raise InvalidRequestError(

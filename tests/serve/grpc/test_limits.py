@@ -134,11 +134,11 @@ class SlowClient:
         if calls:
             self.call()
 
-    def call(self) -> None:
+    def call(self, name: str = "inference.GRPCInferenceService/ModelInfer") -> None:
         fields = {
             ":method": "POST",
             ":scheme": "http",
-            ":path": "/inference.GRPCInferenceService/ModelInfer",
+            ":path": f"/{name}",
             ":authority": "edgeq",
             "te": "trailers",
             "content-type": "application/grpc",
@@ -193,6 +193,15 @@ def test_a_client_that_hangs_up_in_the_middle_leaves_nothing(serving: Serving) -
     eventually(lambda: len(serving.frontend._gate._inside) == 1)
     client.close()
     eventually(lambda: not serving.frontend._gate._inside)
+
+
+def test_an_unknown_call_whose_client_has_gone_is_no_news_for_the_log(serving: Serving) -> None:
+    for _ in range(20):
+        client = SlowClient(serving, calls=False)
+        client.call("nobody/knows")
+        client.frame(3, 0, 1, struct.pack(">I", 8))  # RST_STREAM: cancelled
+        client.close()
+    assert refused(serving, "ModelDream", b"").details().startswith("the call is unknown")
 
 
 def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(start_grpc: StartGrpc) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgeq.errors import InvalidRequestError, RequestError
+from edgeq.errors import InvalidRequestError, RequestError, UnavailableError
 from edgeq.serve.http.request_body import load_object, parse_infer, remembering_heads
 from edgeq.serve.requests import InferRequest, RequestedOutput
 from edgeq.serve.tensors import DATATYPES, DTYPES
@@ -232,7 +232,6 @@ def test_raw_binary_decides_one_free_extent() -> None:
     ("body", "shapes", "message"),
     [
         (bytes(8), [(2,), (2,)], "only a model with one input takes that"),
-        (bytes(8), [], "only a model with one input takes that"),
         (bytes(7), [(2,)], "has 7 bytes; FP32 of shape .2. takes 8"),
         (bytes(9), [(-1, 2)], "has 9 bytes; a multiple of 8"),
         (b"", [(-1, 2)], "has 0 bytes; a multiple of 8"),
@@ -245,6 +244,11 @@ def test_raw_binary_that_does_not_fit_is_refused(
     specs = [TensorSpec(f"x{i}", s, np.dtype(np.float32)) for i, s in enumerate(shapes)]
     with pytest.raises(InvalidRequestError, match=message):
         parse_infer(body, "0", specs)
+
+
+def test_raw_binary_for_a_model_without_an_engine_is_to_come_again_later() -> None:
+    with pytest.raises(UnavailableError, match="no engine is there to say what of"):
+        parse_infer(bytes(8), "0", ())
 
 
 VALID_HEAD = json.dumps(
