@@ -9,10 +9,10 @@ order of reading; the first line of each says what goes in and what comes out.
                       arguments output inputs client box building tables measuring reporting remote
                       samples
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
-                      loop starts heartbeat stacks faults events retries taking frontends
+                      loop arrivals starts heartbeat stacks faults events retries taking frontends
                       spare_socket deployer setbacks models failures deployment drops signatures
-                      copies interface publisher dropped loading probation jobs builder plane uploads capture
-                      watching drift recalibration episodes series admin status
+                      copies interface publisher dropped loading probation jobs builder plane
+                      uploads capture watching drift recalibration episodes series admin status
     build/        float model + samples -> bundle: calibrate, choose, refine, prove, write
                       pipeline options work conditions forms layers fidelity refining gate
                       parts mixes difference comparison mixed deploying baseline bundling
@@ -33,7 +33,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       request_message response_message models repository regions messages schema
                       status
     intake/       drop folder -> admitted model, or quarantine
-                      watch names companion admit signature content damage
+                      watch hints names companion admit signature content damage
                       child answer probe sandbox seccomp syscalls landlock quarantine
     observe/      numbers and pictures for people and Prometheus
                       metrics drift_metrics durations board board_watch metrics_server web_access

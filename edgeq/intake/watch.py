@@ -1,23 +1,18 @@
 """The drop folder -> candidates: files that have rested long enough to be whole.
 
-Events are hints only: a `mv` never sends a close, an overwriting `cp` never sends a create, and
-a slow writer closes nothing for minutes. The truth is what two scans find unchanged.
+The truth is what two scans find unchanged; events only say when to look (hints.py).
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
-
-from edgeq import files
 from edgeq.intake.names import (
     MODEL_SUFFIX,
     SIDECAR_SUFFIX,
@@ -28,6 +23,9 @@ from edgeq.intake.names import (
     safe_name,
 )
 
+MAX_FILES = 10_000  # looked at in one scan: 0.4 s
+
+_BESIDE = (SIDECAR_SUFFIX, SIGNATURE_SUFFIX, STATUS_SUFFIX)  # what lies beside drops: no folders
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -119,14 +117,20 @@ class Scanner:
         models_dir: the drop folder; it may be missing for a while.
         settle_s: how long size, times and inode must not change.
         clock: seconds, never going back.
+        known: names that are looked at before any others; then come those that were seen first.
     """
 
     def __init__(
-        self, models_dir: Path, settle_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        models_dir: Path,
+        settle_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        known: Iterable[str] = (),
     ) -> None:
         self._directory = models_dir
         self._settle_s = settle_s
         self._clock = clock
+        self._known = tuple(known)
         self._rested: dict[Path, tuple[Stamp, float]] = {}  # since when a file is as it is
         self._reported: dict[str, Fingerprint] = {}
         self._refused: dict[Path, tuple[str, Fingerprint]] = {}
@@ -144,15 +148,22 @@ class Scanner:
         now = self._clock()
         root = Path(os.path.realpath(self._directory))
         try:
-            entries = sorted(os.listdir(root))
+            folder = _Folder.of(root)
         except OSError as error:  # unmounted, perhaps: what was there is not taken as removed
             return Scan((), False, (), f"the drop folder {root} cannot be read: {error.strerror}")
-        found = [item for entry in entries for item in _look(root, entry)]
+        found, problem = _bounded(_look_around(root, folder, self._first()))
         self._note_changes(found, now)
         ready = [item for item in found if self._has_rested(item, now)]
-        removed = self._take_removed({item.candidate.name for item in found}, now)
+        # What lies beyond the bound was not looked at, and may be there all the same.
+        present = {item.candidate.name for item in found} | set(self._reported if problem else ())
+        removed = self._take_removed(present, now)
         is_pending = len(ready) < len(found) or bool(self._missing)
-        return Scan((*self._new_refusals(ready), *self._new_drops(ready)), is_pending, removed)
+        settled = (*self._new_refusals(ready), *self._new_drops(ready))
+        return Scan(settled, is_pending, removed, problem)
+
+    def _first(self) -> dict[str, int]:
+        names = dict.fromkeys((*self._known, *self._reported))
+        return {name: place for place, name in enumerate(names)}
 
     def _note_changes(self, found: list[_Found], now: float) -> None:
         parts = {path: stamp for item in found for path, stamp in item.parts}
@@ -198,37 +209,76 @@ class Scanner:
         return removed
 
 
-def _look(root: Path, entry: str) -> Iterator[_Found]:
+@dataclass(frozen=True)
+class _Folder:
+    """A folder that holds drops, with what it lists."""
+
+    path: Path
+    names: frozenset[str]
+    is_real: bool = True  # no part of its path below the drop folder is a link
+
+    @classmethod
+    def of(cls, path: Path, *, is_real: bool = True) -> _Folder:
+        return cls(path, frozenset(os.listdir(path)), is_real)
+
+
+def _bounded(found: Iterator[_Found]) -> tuple[list[_Found], str]:
+    """Take what one look may cost: a scan of a million files would hold up all else for minutes."""
+    taken = list(itertools.islice(found, MAX_FILES))
+    if next(found, None) is None:
+        return taken, ""
+    return taken, f"it holds more than {MAX_FILES} drops; those after them in order are not seen"
+
+
+def _look_around(root: Path, folder: _Folder, first: Mapping[str, int]) -> Iterator[_Found]:
+    def place(entry: str) -> tuple[int, str]:
+        return first.get(entry.removesuffix(MODEL_SUFFIX), len(first)), entry
+
+    for entry in sorted(folder.names, key=place):
+        yield from _look(root, folder, entry)
+
+
+def _look(root: Path, folder: _Folder, entry: str) -> Iterator[_Found]:
     """Yield what one entry of the drop folder holds."""
-    path = root / entry
     if is_ignored(entry):
         return
     if entry.endswith(MODEL_SUFFIX):
-        yield from _examine(root, entry.removesuffix(MODEL_SUFFIX), path)
-    elif os.path.isdir(path):
-        for inner in _list_folder(path):
-            if inner.endswith(MODEL_SUFFIX) and not is_ignored(inner):
-                yield from _examine(root, entry, path / inner)
+        yield from _examine(root, entry.removesuffix(MODEL_SUFFIX), (folder,), entry)
+    elif not entry.endswith(_BESIDE):
+        path = root / entry
+        if os.path.isdir(path):
+            inner = _list_folder(path)
+            for name in sorted(inner.names):
+                if name.endswith(MODEL_SUFFIX) and not is_ignored(name):
+                    yield from _examine(root, entry, (inner, folder), name)
 
 
-def _list_folder(path: Path) -> list[str]:
+def _list_folder(path: Path) -> _Folder:
     try:
-        return sorted(os.listdir(path))
+        return _Folder.of(path, is_real=not path.is_symlink())
     except OSError:  # lost+found, or a folder that is being removed: it holds no drop for us
-        return []
+        return _Folder(path, frozenset())
 
 
-def _examine(root: Path, name: str, path: Path) -> Iterator[_Found]:
-    """Yield the drop at `path`, refused where it cannot be one; nothing where it vanished."""
+def _examine(root: Path, name: str, folders: tuple[_Folder, ...], entry: str) -> Iterator[_Found]:
+    """Yield the drop `entry` of the first folder, refused where it cannot be one.
+
+    Its companions lie in the same folder, or in the drop folder under the model's name; nothing is
+    yielded where it vanished.
+    """
+    holder, top = folders[0], folders[-1]
+    path = holder.path / entry
     try:
         status = _status(path)
     except OSError:
         return
     try:
-        real = _regular_inside(root, path, status)
+        real = _regular_inside(root, holder, entry, status)
         _check_name(name)
-        sidecar = _companion(root, (path.with_suffix(SIDECAR_SUFFIX), root / f"{name}.yaml"))
-        signed = (path.with_name(path.name + SIGNATURE_SUFFIX), root / f"{name}.tflite.minisig")
+        stem = entry.removesuffix(MODEL_SUFFIX)
+        beside = ((holder, stem + SIDECAR_SUFFIX), (top, name + SIDECAR_SUFFIX))
+        sidecar = _companion(root, beside)
+        signed = ((holder, entry + SIGNATURE_SUFFIX), (top, name + MODEL_SUFFIX + SIGNATURE_SUFFIX))
         signature = _companion(root, signed)
     except _RefusedError as refusal:
         fingerprint = Fingerprint(path, Stamp.of(status))
@@ -259,18 +309,20 @@ def _status(path: Path) -> os.stat_result:
         return path.lstat()
 
 
-def _regular_inside(root: Path, path: Path, status: os.stat_result) -> Path:
+def _regular_inside(root: Path, folder: _Folder, entry: str, status: os.stat_result) -> Path:
     """Return the path with its links resolved."""
-    real = Path(os.path.realpath(path))
+    path = folder.path / entry
+    # Resolving takes as long as all else that is done for a file, and few are links.
+    real = path if folder.is_real and not path.is_symlink() else Path(os.path.realpath(path))
     if root not in real.parents:
         raise _RefusedError(
-            f"{path.name!r} links to {str(real)!r}, outside the drop folder",
+            f"{entry!r} links to {str(real)!r}, outside the drop folder",
             "Copy the file itself into the drop folder.",
         )
     for is_kind, kind in _KINDS:
         if is_kind(status.st_mode):
             raise _RefusedError(
-                f"{path.name!r} is {kind}; a drop is a regular file",
+                f"{entry!r} is {kind}; a drop is a regular file",
                 "Drop the .tflite file itself, or a folder NAME that holds it.",
             )
     return real
@@ -285,57 +337,14 @@ def _check_name(name: str) -> None:
         )
 
 
-def _companion(root: Path, paths: tuple[Path, ...]) -> tuple[Path, Stamp] | None:
-    """Return the first of `paths` that is there, or None."""
-    for path in paths:
+def _companion(root: Path, places: tuple[tuple[_Folder, str], ...]) -> tuple[Path, Stamp] | None:
+    """Return the first companion that is there, of folders and names; None where there is none."""
+    for folder, entry in places:
+        if entry not in folder.names:
+            continue
         try:
-            status = _status(path)
+            status = _status(folder.path / entry)
         except OSError:
             continue
-        return _regular_inside(root, path, status), Stamp.of(status)
+        return _regular_inside(root, folder, entry, status), Stamp.of(status)
     return None
-
-
-class EventHints(FileSystemEventHandler):
-    """Calls `on_hint` when something in the drop folder may have changed.
-
-    Args:
-        models_dir: made where it is missing.
-        on_hint: called on the observer's own thread; must return at once.
-    """
-
-    def __init__(self, models_dir: Path, on_hint: Callable[[], None]) -> None:
-        self._directory = models_dir
-        self._on_hint = on_hint
-        self._observer: BaseObserver | None = None
-        self.problem = ""  # why there are no events: then scans alone find drops
-
-    def start(self) -> bool:
-        """Start; False where the system has no events to give, and `problem` says why."""
-        try:
-            files.make_directory(self._directory)
-            observer = Observer()  # opens inotify, so it can fail as well
-            observer.schedule(self, str(self._directory), recursive=True)
-            observer.start()
-        except OSError as error:
-            self.problem = f"no file events for {self._directory}: {error}"
-            return False
-        self._observer = observer
-        return True
-
-    def stop(self) -> None:
-        """Stop and wait for the observer's thread."""
-        if self._observer is not None:
-            self._observer.stop()
-            self._observer.join()
-            self._observer = None
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        """Give a hint, but not for what the daemon's own reading and writing causes."""
-        is_reading = event.event_type in ("opened", "closed_no_write")
-        is_echo = event.is_directory and event.event_type == "modified"  # of a file's own event
-        if is_reading or is_echo:
-            return
-        names = [os.path.basename(os.fsdecode(p)) for p in (event.src_path, event.dest_path) if p]
-        if not all(is_ignored(name) or name.endswith(STATUS_SUFFIX) for name in names):
-            self._on_hint()

@@ -41,7 +41,7 @@ def test_a_drop_that_takes_long_to_open_holds_nobody_else_up(
 
     monkeypatch.setattr(daemon._deployer, "admit", slow)
     shutil.copy(digits / "digits.tflite", tmp_path / "models" / "digits.tflite")
-    daemon._scan()
+    daemon._arrivals.look(1.0)
     assert is_open.wait(10)
     # The deploy thread is free: swaps, rollbacks and probations of other models go on.
     assert daemon._deploy.submit(lambda: "free").result(10) == "free"

@@ -3,17 +3,15 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import threading
+import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.intake import watch
-from edgeq.intake.quarantine import write_status
-from edgeq.intake.watch import Candidate, EventHints, Scan, Scanner
+from edgeq.intake.watch import Candidate, Scan, Scanner
 
 SETTLE_S = 2.0
 
@@ -290,6 +288,53 @@ def test_one_bad_entry_never_stops_the_scan(
     assert folder.settled() == ["good"]
 
 
+def test_a_flood_of_files_costs_one_bounded_look_and_hides_no_known_name(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "MAX_FILES", 5)
+    folder.write("served.tflite", b"1")
+    assert folder.settled() == ["served"]
+    folder.scanner = Scanner(folder.path, SETTLE_S, lambda: folder.now, known=["served"])
+    for number in range(20):
+        folder.write(f"flood{number:02}.tflite")
+    first = folder.scan()
+    assert "more than 5 drops" in first.problem
+    assert folder.settled() == ["served", *(f"flood{n:02}" for n in range(4))]
+    folder.write("served.tflite", b"2")
+    assert folder.settled() == ["served"]
+    assert folder.scan(after_s=100).removed == ()
+
+
+def test_names_of_another_case_or_of_hard_links_are_models_of_their_own(folder: Folder) -> None:
+    first = folder.write("face.tflite")
+    folder.write("Face.tflite", b"another")
+    os.link(first, folder.path / "same.tflite")
+    assert sorted(folder.settled()) == ["Face", "face", "same"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
+@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK])
+def test_a_device_is_refused_without_being_opened(folder: Folder, kind: int) -> None:
+    try:
+        os.mknod(folder.path / "face.tflite", kind | 0o600, os.makedev(1, 5))  # /dev/zero
+    except PermissionError:
+        pytest.skip("no devices can be made in this container")
+    assert "a device" in _refusal(folder)
+
+
+def test_one_spelling_of_a_name_in_two_normal_forms_is_two_refusals(folder: Folder) -> None:
+    for name in ("caf\u00e9", "cafe\u0301"):
+        folder.write(f"{name}.tflite")
+    found = folder.settle()
+    assert len({candidate.name for candidate in found}) == 2
+    assert all(candidate.refusal for candidate in found)
+
+
+def test_a_name_of_255_bytes_is_refused(folder: Folder) -> None:
+    folder.write("x" * 248 + ".tflite")
+    assert "cannot be a model's" in _refusal(folder)
+
+
 # ---- removal
 
 
@@ -331,53 +376,3 @@ def test_a_drop_folder_that_vanishes_removes_nothing(folder: Folder) -> None:
     assert "No such file" in found.problem
     shutil.move(folder.path.with_name("elsewhere"), folder.path)
     assert folder.scan(after_s=100) == Scan((), False, ())
-
-
-# ---- events
-
-
-@pytest.fixture
-def hinted(tmp_path: Path) -> Any:
-    event = threading.Event()
-    hints = EventHints(tmp_path / "new" / "models", event.set)
-    assert hints.start()
-    yield tmp_path / "new" / "models", event
-    hints.stop()
-
-
-def test_a_new_file_gives_a_hint_in_a_folder_made_for_it(hinted: Any) -> None:
-    models, event = hinted
-    (models / "face.tflite").write_bytes(b"model")
-    assert event.wait(5)
-
-
-def test_a_rename_into_the_folder_gives_a_hint(hinted: Any, tmp_path: Path) -> None:
-    models, event = hinted
-    (tmp_path / "face").write_bytes(b"model")
-    (tmp_path / "face").rename(models / "face.tflite")
-    assert event.wait(5)
-
-
-def test_reading_and_the_daemons_own_status_give_no_hint(hinted: Any) -> None:
-    models, event = hinted
-    (models / "face.tflite").write_bytes(b"model")
-    assert event.wait(5)
-    while event.wait(0.3):
-        event.clear()
-    (models / "face.tflite").read_bytes()
-    assert write_status(models, "face", "serving", "1", "", "")
-    assert not event.wait(0.3)
-
-
-@pytest.mark.parametrize("step", ["__init__", "schedule", "start"])
-def test_without_events_the_reason_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    def exhausted(*_: Any, **__: Any) -> None:
-        raise OSError(28, "inotify watch limit reached")
-
-    monkeypatch.setattr(watch.Observer, step, exhausted)
-    hints = EventHints(tmp_path, lambda: None)
-    assert not hints.start()
-    assert "inotify watch limit reached" in hints.problem
-    hints.stop()
