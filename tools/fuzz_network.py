@@ -6,8 +6,8 @@
 Three of five go over HTTP, by TCP and the Unix socket in turn, the others over gRPC. Faults are: a
 status that is not defined, an error that is not JSON with an `error`, a 500 or gRPC's INTERNAL or
 UNKNOWN, a right request that is refused, a request that is neither answered nor hung up on, another
-answer of the model that nobody touches, and after it all: a daemon that has died, or that holds
-more memory, descriptors or threads than at the beginning.
+answer of the model that nobody touches, and after it all: a daemon that has died, that holds more
+memory, descriptors or threads than at the beginning, or a traceback or the token in its log.
 """
 
 from __future__ import annotations
@@ -128,6 +128,8 @@ def _aftermath(served: Box, found: Found) -> Iterator[str]:
             break
         time.sleep(0.2)
     yield from grown
+    if TOKEN in served.log:
+        yield "the token is in the log"
     if "Traceback" in served.log:
         yield f"in the log: {served.log[served.log.index('Traceback') :][:3000]}"
 

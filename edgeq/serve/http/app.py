@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
+from edgeq.errors import MethodNotAllowedError, NotFoundError
 from edgeq.observe.page import Page
 from edgeq.serve.calls import Calls
 from edgeq.serve.data_plane import Admin
@@ -19,7 +20,7 @@ from edgeq.serve.http.regions import RegionRoutes
 from edgeq.serve.http.repository import RepositoryRoutes
 from edgeq.serve.http.router import Route, Router
 from edgeq.serve.http.threads import Threads
-from edgeq.serve.rights import Rights
+from edgeq.serve.rights import Purpose, Rights
 from edgeq.serve.shared_memory import SharedMemory
 
 
@@ -45,14 +46,26 @@ class App:
     def handle(self, request: Request) -> Answer | Awaitable[Answer]:
         """Answer a request, at once or later."""
         try:
-            route, request.parameters = self._router.find(request.method, request.path)
-            if not self._rights.is_open(route.purpose, request.peer):
-                authorization, origin = request.header(b"authorization"), request.header(b"origin")
-                self._rights.check(route.purpose, request.peer, authorization, origin)
+            route = self._find(request)
+            self._check(route.purpose, request)
             outcome = route.handler(request)
         except CANCELLED_OR_FAILED as error:
             return error_answer(error)
         return outcome if isinstance(outcome, Answer) else _guarded(outcome)
+
+    def _find(self, request: Request) -> Route:
+        """Who may not use the models is not told what there is either."""
+        try:
+            route, request.parameters = self._router.find(request.method, request.path)
+        except (NotFoundError, MethodNotAllowedError):
+            self._check(Purpose.USE, request)
+            raise
+        return route
+
+    def _check(self, purpose: Purpose, request: Request) -> None:
+        if not self._rights.is_open(purpose, request.peer):
+            authorization, origin = request.header(b"authorization"), request.header(b"origin")
+            self._rights.check(purpose, request.peer, authorization, origin)
 
 
 async def _guarded(outcome: Awaitable[Answer]) -> Answer:

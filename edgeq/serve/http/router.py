@@ -12,6 +12,7 @@ from edgeq.serve.http.messages import Handler
 from edgeq.serve.rights import Purpose
 
 REMEMBERED_PATHS = 1024
+REMEMBERED_LENGTH = 256  # a longer one is nobody's habit, and 1024 of 64 KiB would stay for good
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -72,7 +73,8 @@ class Router:
 
     def _match(self, path: str) -> Match | None:
         found = next(self._matches(path), None)
-        if found is not None and len(self._remembered) < REMEMBERED_PATHS:
+        has_room = len(self._remembered) < REMEMBERED_PATHS and len(path) <= REMEMBERED_LENGTH
+        if found is not None and has_room:
             self._remembered[path] = found
         return found
 

@@ -1,0 +1,95 @@
+"""A request's head -> where it leads; or why two servers could read it in two ways (RFC 9112).
+
+The parser refuses what it cannot read: two lengths, a length and chunks, bare LF or CR, folded
+lines, NUL, white space before a colon. What it reads, and another server might read otherwise, is
+refused here: behind a proxy the difference is a request that only one of the two has seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import httptools
+
+from edgeq.errors import InvalidRequestError
+from edgeq.serve.tensors import quoted
+
+VERSIONS = ("1.1", "1.0")
+# A name, an IPv4 address, or an IPv6 one in brackets, and a port; no comma, so not two of them.
+HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(:[0-9]{0,5})?")
+
+Headers = Mapping[bytes, bytes]
+
+
+def check_head(version: str, headers: Headers) -> None:
+    """Hold a head against what its framing may be.
+
+    Args:
+        version: of HTTP, as `1.1`; the parser takes 0.9 and 2.0, too.
+        headers: by lower-case name, repeated ones joined by commas.
+
+    Raises:
+        InvalidRequestError: the version is another, the body's end is in doubt, or the host is.
+    """
+    if version not in VERSIONS:
+        raise InvalidRequestError(f"this is HTTP/{version}; HTTP/1.1 or 1.0 is expected")
+    if b"transfer-encoding" in headers:
+        _check_coding(version, headers[b"transfer-encoding"])
+    host = headers.get(b"host")
+    if host is None:
+        if version != "1.0":
+            raise InvalidRequestError("the request has no Host; HTTP/1.1 asks for one")
+    elif HOST.fullmatch(host) is None:
+        raise InvalidRequestError(f"Host is {_shown(host)}; one name or address is expected")
+
+
+def _check_coding(version: str, coding: bytes) -> None:
+    """A proxy that does not know a coding takes the body's end for another place."""
+    if version == "1.0":
+        raise InvalidRequestError("the request has Transfer-Encoding, which HTTP/1.0 does not know")
+    if coding.lower() != b"chunked":
+        raise InvalidRequestError(
+            f"Transfer-Encoding is {_shown(coding)}; chunked alone is taken",
+            hint="Compress with Content-Encoding: gzip.",
+        )
+
+
+def waits_for_continue(version: str, headers: Headers, announced: int) -> bool:
+    """Return whether the client sends its body only once it was told to go on.
+
+    Args:
+        version: of HTTP; in 1.0 nobody waits.
+        headers: as `check_head` has them.
+        announced: bytes of the body, 0 where it is chunked or absent.
+    """
+    expectation = headers.get(b"expect")
+    if expectation is None or version == "1.0" or expectation.lower() != b"100-continue":
+        return False
+    return announced > 0 or b"transfer-encoding" in headers
+
+
+def target_of(url: bytes) -> tuple[str, str]:
+    """Return path and query of a request's target: a path, or a whole URL as proxies send it.
+
+    Raises:
+        InvalidRequestError: it is neither.
+    """
+    if url.startswith(b"/"):
+        path, _, query = url.partition(b"#")[0].partition(b"?")
+        return path.decode("latin-1"), query.decode("latin-1")
+    try:
+        parsed = httptools.parse_url(url)
+    except httptools.HttpParserInvalidURLError as error:
+        raise InvalidRequestError(_no_target(url)) from error
+    if (parsed.schema or b"").lower() not in (b"http", b"https") or not parsed.host:
+        raise InvalidRequestError(_no_target(url))
+    return (parsed.path or b"/").decode("latin-1"), (parsed.query or b"").decode("latin-1")
+
+
+def _no_target(url: bytes) -> str:
+    return f"the request's target is {_shown(url)}; a path or an http URL is expected"
+
+
+def _shown(value: bytes) -> str:
+    return quoted(value.decode("latin-1"))

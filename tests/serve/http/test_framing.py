@@ -1,0 +1,105 @@
+"""Heads that the parser reads, and that two servers could read in two ways."""
+
+from __future__ import annotations
+
+import httptools
+import pytest
+
+from edgeq.errors import InvalidRequestError
+from edgeq.serve.http.framing import check_head, target_of, waits_for_continue
+
+HOST = {b"host": b"box"}
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@pytest.mark.parametrize(
+    "host",
+    [b"box", b"box:8000", b"127.0.0.1:8000", b"[::1]:8000", b"[::1]", b"", b"a_b.c-d", b"box:"],
+)
+def test_usual_heads_are_taken(version: str, host: bytes) -> None:
+    check_head(version, {b"host": host, b"content-length": b"3", b"x": b"\xff"})
+
+
+def test_http_1_0_needs_no_host_and_1_1_may_be_chunked() -> None:
+    check_head("1.0", {})
+    check_head("1.1", {**HOST, b"transfer-encoding": b"Chunked"})
+
+
+@pytest.mark.parametrize("version", ["0.9", "2.0"])
+def test_another_version_is_refused(version: str) -> None:
+    with pytest.raises(InvalidRequestError, match=rf"this is HTTP/{version}; HTTP/1\.1 or 1\.0"):
+        check_head(version, HOST)
+
+
+def test_http_1_1_without_a_host_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="has no Host"):
+        check_head("1.1", {})
+
+
+@pytest.mark.parametrize(
+    "host", [b"a, b", b"a, a", b", ", b"a b", b"a/b", b"a@b", b"a:b", b"a:123456", b"\xff", b"[x]"]
+)
+def test_two_hosts_or_what_is_none_are_refused(host: bytes) -> None:
+    with pytest.raises(InvalidRequestError, match=r"Host is .*; one name or address is expected"):
+        check_head("1.1", {b"host": host})
+
+
+@pytest.mark.parametrize(
+    "coding", [b"identity, chunked", b"gzip, chunked", b"gzip", b"identity", b"", b"chunked\t"]
+)
+def test_a_coding_besides_chunked_is_refused(coding: bytes) -> None:
+    with pytest.raises(InvalidRequestError, match=r"Transfer-Encoding is .*; chunked alone"):
+        check_head("1.1", {**HOST, b"transfer-encoding": coding})
+
+
+def test_chunks_in_http_1_0_are_refused() -> None:
+    with pytest.raises(InvalidRequestError, match=r"which HTTP/1\.0 does not know"):
+        check_head("1.0", {b"transfer-encoding": b"chunked"})
+
+
+@pytest.mark.parametrize(
+    ("version", "expect", "more", "announced", "waits"),
+    [
+        ("1.1", b"100-continue", {}, 5, True),
+        ("1.1", b"100-Continue", {b"transfer-encoding": b"chunked"}, 0, True),
+        ("1.1", b"100-continue", {}, 0, False),  # there is nothing to send
+        ("1.0", b"100-continue", {}, 5, False),
+        ("1.1", b"200-ok", {}, 5, False),
+    ],
+)
+def test_who_waits_to_be_told_to_go_on(
+    version: str, expect: bytes, more: dict[bytes, bytes], announced: int, waits: bool
+) -> None:
+    assert waits_for_continue(version, {b"expect": expect, **more}, announced) is waits
+    assert not waits_for_continue(version, more, announced)
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "query"),
+    [
+        (b"/v2/../x?a=b?c#d", "/v2/../x", "a=b?c"),
+        (b"/a#b?c", "/a", ""),
+        (b"//v2", "//v2", ""),
+        (b"/%2e%2e/%00", "/%2e%2e/%00", ""),
+        (b"http://box/v2?x", "/v2", "x"),
+        (b"HTTP://box:1", "/", ""),
+        (b"https://u:p@box/v2#z", "/v2", ""),
+    ],
+)
+def test_a_path_or_a_whole_url_leads_somewhere(url: bytes, path: str, query: str) -> None:
+    assert target_of(url) == (path, query)
+
+
+@pytest.mark.parametrize(
+    "url", [b"*", b"box:443", b"ftp://box/v2", b"http:///v2", b"http://box:99999999/", b"v2", b""]
+)
+def test_any_other_target_is_refused(url: bytes) -> None:
+    with pytest.raises(InvalidRequestError, match="a path or an http URL is expected"):
+        target_of(url)
+
+
+def test_the_parser_does_refuse_what_this_relies_on() -> None:
+    for head in (b"Content-Length: 1\r\nTransfer-Encoding: chunked", b"A : b", b"A: b\r\n c: d",
+                 b"Content-Length: 1\r\nContent-Length: 1", b"A: \0", b"A: b\nB: c"):  # fmt: skip
+        with pytest.raises(httptools.HttpParserError):
+            httptools.HttpRequestParser(object()).feed_data(b"GET / HTTP/1.1\r\n" + head + b"\r\n")
