@@ -45,7 +45,7 @@ def _flags(context: Context, deployment: Deployment) -> list[str]:
         "--sqnr-db": gate["sqnr_db"],
         "--golden": gate["golden"],
     }
-    flags = [text for flag, value in arguments.items() for text in (flag, str(value))]
+    flags = [f"{flag}={value}" for flag, value in arguments.items()]  # a name may start with -
     flags += [] if config.build.refine else ["--no-refine"]
     flags += [] if config.build.tune else ["--no-tune"]
     return [*flags, "--mixed" if config.build.mixed_precision else "--no-mixed"]
