@@ -183,7 +183,7 @@ class Runner:
 
 
 def ordered_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> list[Array]:
-    """Return the inputs in the order of the specs, contiguous.
+    """Return the inputs in the order of the specs, contiguous and aligned.
 
     Raises:
         InvalidRequestError: an input is missing, unknown, or has the wrong shape or type.
@@ -208,7 +208,9 @@ def _checked(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
         raise InvalidRequestError(
             f"input {spec.name!r} has type {value.dtype}; the model takes {spec.dtype}"
         )
-    return np.asarray(value, order="C")  # ascontiguousarray would make a scalar a vector
+    value = np.asarray(value, order="C")  # ascontiguousarray would make a scalar a vector
+    # The interpreter takes 46 us for 110 kB that came over the wire at an odd place, 5 at an even.
+    return value if value.flags.aligned else value.copy()
 
 
 def _specs(details: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:

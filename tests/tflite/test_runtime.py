@@ -109,6 +109,23 @@ def test_inputs_may_lie_anyhow_in_memory(runner: Runner) -> None:
     turned = np.asfortranarray(image)
     turned.flags.writeable = False
     np.testing.assert_array_equal(runner.run({"image": turned})["scores"], expected)
+    behind_a_head = np.frombuffer(b"?" + image.tobytes(), np.float32, offset=1).reshape(image.shape)
+    assert not behind_a_head.flags.aligned
+    np.testing.assert_array_equal(runner.run({"image": behind_a_head})["scores"], expected)
+
+
+def test_ordered_inputs_are_contiguous_and_aligned() -> None:
+    specs = (TensorSpec("a", (2, 3), FLOAT), TensorSpec("b", (), FLOAT))
+    odd = np.frombuffer(bytes(1) + np.arange(6, dtype=np.float32).tobytes(), np.float32, offset=1)
+    scalar = np.frombuffer(bytes(7), np.float32, 1, offset=3).reshape(())
+    inputs = {"b": scalar, "a": odd.reshape(3, 2).T}
+    for given, ordered in zip("ab", runtime.ordered_inputs(specs, inputs), strict=True):
+        assert ordered.flags.aligned
+        assert ordered.flags.c_contiguous
+        assert ordered.shape == inputs[given].shape
+        np.testing.assert_array_equal(ordered, inputs[given])
+    aligned = {"a": np.ones((2, 3), np.float32), "b": np.float32(2).reshape(())}
+    assert runtime.ordered_inputs(specs, aligned)[0] is aligned["a"]
 
 
 @pytest.mark.parametrize(
