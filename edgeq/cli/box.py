@@ -29,6 +29,7 @@ from edgeq.engines.cuda.gpu import presence
 from edgeq.engines.cuda.gpu.mending import read_platform
 from edgeq.engines.table import BACKENDS, CUDA
 from edgeq.errors import EdgeqError
+from edgeq.intake import child, sandbox
 from edgeq.observe.board import sources
 from edgeq.observe.board_watch import BoardWatch
 from edgeq.tflite.runtime import runtime_version
@@ -109,7 +110,8 @@ def run_doctor(options: argparse.Namespace) -> int:
         print_json(report)
     else:
         _print_report(report)
-    return 0 if any(backend["usable"] for backend in report["backends"]) else 1
+    is_usable = any(backend["usable"] for backend in report["backends"])
+    return 0 if is_usable and report["sandbox"]["is_usable"] else 1
 
 
 def examine() -> dict[str, Any]:
@@ -140,6 +142,31 @@ def examine() -> dict[str, Any]:
         "devices": [device for device in JETSON_DEVICES if Path(device).exists()],
         "nvidia_smi": shutil.which("nvidia-smi") is not None,
         "backends": backends,
+        "sandbox": _sandbox(),
+    }
+
+
+def _sandbox() -> dict[str, Any]:
+    """How this box confines the child that first opens a drop: it was just tried."""
+    try:
+        measures = child.check_sandbox()
+    except EdgeqError as error:
+        return {"is_usable": False, "is_complete": False, "reason": error.message, "checks": []}
+    reasons = sandbox.lacks(measures)
+    checks = [
+        {
+            "check": str(measure),
+            "is_well": measure.is_in_force,
+            "message": measure.meaning,
+            "hint": "" if measure.is_in_force else sandbox.hint(measures),
+        }
+        for measure in measures
+    ]
+    return {
+        "is_usable": True,
+        "is_complete": not reasons,
+        "reason": "; ".join(reasons),
+        "checks": checks,
     }
 
 
@@ -165,7 +192,7 @@ def _print_report(report: dict[str, Any]) -> None:
     rows = [
         (key, _as_text(value))
         for key, value in report.items()
-        if key != "backends" and value not in ("", [])
+        if key not in ("backends", "sandbox") and value not in ("", [])
     ]
     print_table(("", ""), rows)
     print()
@@ -174,13 +201,26 @@ def _print_report(report: dict[str, Any]) -> None:
         print(f"backend {backend['name']:5s} {state}")
         for finding in backend.get("checks", ()):
             _print_finding(finding)
+    _print_sandbox(report["sandbox"])
 
 
-def _print_finding(finding: dict[str, Any]) -> None:
+def _print_sandbox(found: dict[str, Any]) -> None:
+    reason = printable(found["reason"])
+    if not found["is_usable"]:
+        print(f"sandbox not usable, no drop can be taken: {reason}")
+    elif found["is_complete"]:
+        print("sandbox in force: a drop is first opened in a child that can do little but compute")
+    else:
+        print(f"sandbox not complete, a hostile drop could reach the box: {reason}")
+    for finding in found["checks"]:
+        _print_finding(finding, width=17)
+
+
+def _print_finding(finding: dict[str, Any], width: int = 10) -> None:
     sign = "ok" if finding["is_well"] else "--"
-    print(f"  {sign} {finding['check']:10s} {printable(finding['message'])}")
+    print(f"  {sign} {finding['check']:{width}s} {printable(finding['message'])}")
     if finding["hint"]:
-        print(f"     {'':10s} {finding['hint']}")
+        print(f"     {'':{width}s} {finding['hint']}")
 
 
 def _as_text(value: object) -> str:

@@ -242,8 +242,10 @@ class Security(Section):
         default=(), description="minisign keys; a drop must be signed by one of them"
     )
     max_model_bytes: Bytes = Field(default=GIB, description="largest drop, bytes")
-    sandbox: Literal["auto"] = Field(
-        default="auto", description="a drop is first loaded in a child confined as this box allows"
+    sandbox: Literal["auto", "required"] = Field(
+        default="auto",
+        description="auto: a drop is first loaded in a child confined as this box allows; "
+        "required: no drop is taken where the box cannot confine it so that a hostile one is held",
     )
 
     @property
@@ -254,7 +256,9 @@ class Security(Section):
     @property
     def admit_options(self) -> AdmitOptions:
         """What a drop may be."""
-        return AdmitOptions(max_model_bytes=self.max_model_bytes)
+        return AdmitOptions(
+            max_model_bytes=self.max_model_bytes, must_confine=self.sandbox == "required"
+        )
 
 
 class SafeMode(Section):

@@ -22,14 +22,14 @@ OPEN_FILES = 64
 CPU_GRACE_S = 1  # from SIGXCPU to SIGKILL
 MOST_WILLING_TO_DIE = 1000  # /proc/self/oom_score_adj; anyone may raise their own
 
-# What each measure is for, in the order of `confine`.
+# What holds where a measure is in force, in the order of `confine`.
 PURPOSES = {
     "rlimits": "a model that eats memory or time costs a child, not the box",
     "dies-first": "where the box runs out of memory, the child is ended and not the daemon",
-    "dies-with-parent": "no child stays behind",
-    "no-new-privileges": "no program can give it more rights",
+    "dies-with-parent": "a child never outlives the daemon",
+    "no-new-privileges": "no program that it starts has more rights than it has",
     "seccomp": "who breaks into the runtime opens no file, socket, process or thread",
-    "landlock": "a second wall: no file is read, written or run, whatever call leads there",
+    "landlock": "no file is read, written or run, even where the filter has a hole",
 }
 # Without one of these, the others do not hold a hostile model. Landlock is a wall behind a wall.
 NEEDED = ("rlimits", "dies-with-parent", "no-new-privileges", "seccomp")
@@ -52,9 +52,12 @@ class Measure:
         return not self.missing
 
     @property
-    def purpose(self) -> str:
-        """What it is for."""
-        return PURPOSES[self.name]
+    def meaning(self) -> str:
+        """What holds by it; where it is not in force, why, and what does not hold therefore."""
+        purpose = PURPOSES[self.name]
+        if self.is_in_force:
+            return purpose
+        return f"not in force ({self.missing}), so nothing says that {purpose}"
 
     def __str__(self) -> str:
         return f"{self.name}-{self.version}" if self.version else self.name
@@ -65,6 +68,13 @@ def lacks(measures: Iterable[Measure]) -> list[str]:
     missing = {measure.name: measure.missing for measure in measures}
     reasons = {name: missing.get(name, "nothing is known of it") for name in NEEDED}
     return [f"{name} is not in force ({reason})" for name, reason in reasons.items() if reason]
+
+
+def hint(measures: Iterable[Measure]) -> str:
+    """Return what to do where one of the measures is not in force."""
+    if lacks(measures):
+        return "Take signed drops only (security.public_keys), or set security.sandbox to required."
+    return "Nothing need be done: the other measures are enough."
 
 
 def confine() -> tuple[Measure, ...]:

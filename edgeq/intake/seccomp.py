@@ -1,9 +1,12 @@
 """This process -> one for which the kernel does little but memory, time and its end.
 
-A list of what is allowed, not of what is forbidden: once the runtime is warm, loading and running
-every real model at hand takes 15 calls (CPython 3.10 to 3.13, ai-edge-litert 2.3 and
-tflite-runtime 2.14), so that a list is short, and a call that Linux will learn one day is refused
-before anyone has heard of it. No file can be opened at all, not even where there is no Landlock.
+A list of what is allowed, not of what is forbidden. Once the runtime is warm, loading and running a
+model takes next to nothing: over eleven real models, CPython 3.10 to 3.13 with ai-edge-litert 2.3,
+and 3.10 with tflite-runtime 2.14, made nine different calls (brk, mmap, munmap, futex, write,
+pread64, close, rt_sigaction, exit_group), and 703 models, half of them damaged, had the same answer
+with the filter and without. The rest of ALLOWED is what other C libraries and kernels without a
+vDSO take for the same. So the list is short, a call that Linux will learn one day is refused before
+anyone has heard of it, and no file can be opened, not even where there is no Landlock.
 
 What is not on the list fails with ENOSYS, as on a kernel that lacks it: the C library and the
 runtime have an answer to that, and an update of theirs that tries something new goes on. Opening
@@ -28,10 +31,10 @@ ALLOWED = (
     # memory; mmap and mprotect as far as GUARDED goes
     "brk", "munmap", "mremap", "madvise",
     # what is open already: the two outputs are written to by a rule of GUARDED
-    "read", "readv", "pread64", "close",
+    "read", "pread64", "close",
     # locks and time, which do not always stay in user space
     "futex", "sched_yield", "clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep",
-    "gettimeofday", "time", "restart_syscall", "membarrier",
+    "gettimeofday", "time", "restart_syscall",
     # questions about itself and the box
     "getpid", "gettid", "getcpu", "getrandom", "getrlimit", "getrusage", "sched_getaffinity",
     "sysinfo", "uname",

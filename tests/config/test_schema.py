@@ -107,3 +107,8 @@ def test_every_option_of_a_stage_comes_from_its_section():
         save_interval_s=4.0,
     )
     assert config.security.admit_options.max_model_bytes == 77
+
+
+def test_a_required_sandbox_takes_no_drop_without_it():
+    security = Config.model_validate({"security": {"sandbox": "required"}}).security
+    assert security.admit_options == AdmitOptions(must_confine=True)
