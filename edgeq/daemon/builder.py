@@ -117,6 +117,7 @@ class Builder:
         if child is not None:
             child.cancel()
             child.watcher.join()
+            shutil.rmtree(child.directory, ignore_errors=True)  # nobody comes for it any more
 
     def _start_next(self) -> None:
         refused: BuildOutcome | None = None
@@ -153,7 +154,7 @@ class _Child:
         on_end: Callable[[BuildOutcome], None],
     ) -> None:
         self.job = job
-        self._directory = directory
+        self.directory = directory
         self._limits = limits
         self._on_progress = on_progress
         self._on_end = on_end
@@ -172,7 +173,7 @@ class _Child:
     def refused(self, error: RuntimeError) -> BuildOutcome:
         """Return the outcome of a build that could not be started."""
         result = {"error": f"the build could not be started: {error}", "hint": ""}
-        return BuildOutcome(self.job, "failed", self._directory, result, 0.0, kind_of(error))
+        return BuildOutcome(self.job, "failed", self.directory, result, 0.0, kind_of(error))
 
     def _expire(self) -> None:
         self._is_late = True
@@ -190,7 +191,7 @@ class _Child:
             code = self._run(timer)
         except (OSError, MemoryError, RuntimeError) as error:
             self._stderr.append(f"the build could not be started: {error}")
-            self._refusal = kind_of(error, self._directory.parent)
+            self._refusal = kind_of(error, self.directory.parent)
             self._kill()
             code = 1
         finally:
@@ -198,8 +199,8 @@ class _Child:
         self._on_end(self._outcome(code, time.monotonic() - started))
 
     def _run(self, timer: threading.Timer) -> int:
-        self._directory.mkdir(parents=True)
-        with (self._directory / "result.json").open("w") as result:
+        self.directory.mkdir(parents=True)
+        with (self.directory / "result.json").open("w") as result:
             self._process = self._spawn(result)
         be_ended_first(self._process.pid)
         timer.start()
@@ -210,7 +211,7 @@ class _Child:
 
     def _spawn(self, result: IO[str]) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "edgeq", "build", *self.job.arguments]
-        command += ["--out", str(self._directory / "bundle"), "--json", "--progress", "json"]
+        command += ["--out", str(self.directory / "bundle"), "--json", "--progress", "json"]
         threads = str(self._limits.threads)
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
         process = subprocess.Popen(
@@ -253,7 +254,7 @@ class _Child:
             result = result if "error" in result else self._died(code)
         is_over = outcome in ("succeeded", "cancelled")
         fault = None if is_over else self._fault(code, result)
-        return BuildOutcome(self.job, outcome, self._directory, result, seconds, fault)
+        return BuildOutcome(self.job, outcome, self.directory, result, seconds, fault)
 
     def _fault(self, code: int, result: dict[str, Any]) -> FaultKind | None:
         """Return which fault of the box ended the child, None where none did."""
@@ -268,7 +269,7 @@ class _Child:
 
     def _result(self) -> dict[str, Any]:
         try:
-            result = json.loads((self._directory / "result.json").read_bytes())
+            result = json.loads((self.directory / "result.json").read_bytes())
         except (OSError, ValueError):
             return {}
         return result if isinstance(result, dict) else {}

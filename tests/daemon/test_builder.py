@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,16 @@ def test_a_closed_builder_leaves_no_child_and_takes_no_job(builder, ended, job):
     assert ended.get(timeout=10).outcome == "cancelled"
     builder.request(job())
     assert ended.empty()
+
+
+def test_a_closed_builder_leaves_no_half_a_build(builder, ended, steps, job, tmp_path):
+    builder.request(job())
+    deadline = time.monotonic() + 30
+    while not steps and time.monotonic() < deadline:
+        time.sleep(0.01)
+    builder.close()
+    assert ended.get(timeout=10).outcome == "cancelled"
+    assert list((tmp_path / "building").iterdir()) == []
 
 
 def test_what_the_last_run_left_unfinished_is_removed(tmp_path, ended):

@@ -64,6 +64,7 @@ class Actions:
             "retry": self._retry,
             "status command": self.status_command,
             "reload": self._reload,
+            "resume": lambda step: self.resume(),
             "wrong reload": self._wrong_reload,
         }
 
@@ -173,6 +174,10 @@ class Actions:
 
     def _command(self, command: str) -> Act:
         return lambda step: _ignore(self._call(command, name=step.model))
+
+    def resume(self) -> None:
+        """End safe mode, where kills have led to it, as a person does."""
+        self._call("resume")
 
     def ask(self, path: str, body: bytes = b"{}") -> Answer:
         connection = Connection(self._box.socket)

@@ -30,7 +30,7 @@ server:
   http_port: {http}
   grpc_port: {grpc}
   metrics_port: {metrics}
-  limits: {{header_timeout_s: 2.0, body_timeout_s: 3.0}}
+  limits: {{header_timeout_s: 2.0, body_timeout_s: 3.0, max_connections: {max_connections}}}
 build: {{method: entropy, refine: false, mixed_precision: false, timeout_s: {build_timeout_s}}}
 samples: {{minimum: 32, maximum: 200, max_bytes: 4MiB}}
 swap: {{probation: {{window_s: 1.0, max_latency_ratio: 1000.0}}}}
@@ -47,6 +47,7 @@ log: {{level: {level}}}
 """
 DISK_BYTES = 64 << 20
 MAX_MODEL_BYTES = 1 << 20
+MAX_CONNECTIONS = 64  # fewer than come at once in an overload
 BUILD_TIMEOUT_S = 30.0
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 45.0
@@ -97,7 +98,7 @@ class Box:
         self.config.write_text(CONFIG.format(
             root=self.root, http=self.http, grpc=self.grpc, metrics=self.metrics, level=level,
             drift_interval_s=drift_interval_s, max_model_bytes=MAX_MODEL_BYTES,
-            build_timeout_s=BUILD_TIMEOUT_S,
+            build_timeout_s=BUILD_TIMEOUT_S, max_connections=MAX_CONNECTIONS,
         ))  # fmt: skip
 
     def drop(self, content: bytes, name: str) -> None:

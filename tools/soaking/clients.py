@@ -285,6 +285,7 @@ class Client:
     def _gone(self, opened: float, grace_s: float, words: str) -> None:
         journal = self._journal
         journal.count(journal.answers, "no connection")
-        if not journal.is_allowed("down", opened, grace_s):
+        is_ours = journal.is_allowed("down", opened, grace_s)
+        if not is_ours and not journal.is_allowed("overload", opened):
             journal.violate("a connection that failed by itself", f"{self.name}: {words}")
         self._stop.wait(5 * PACE_S)

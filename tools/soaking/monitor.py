@@ -71,7 +71,8 @@ class Monitor:
         try:
             status = self._box.client.status()
         except DaemonError as error:
-            if not self._journal.is_allowed("down", sent):
+            kinds = ("down", "overload")  # then there may be no connection left for it
+            if not any(self._journal.is_allowed(kind, sent) for kind in kinds):
                 self._journal.violate("status does not answer", error.message)
             return
         taken = time.monotonic() - sent

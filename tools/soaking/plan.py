@@ -19,7 +19,7 @@ STEPS = (
     "rollback", "pin", "unpin", "unload and load", "load by request", "recalibrate", "drift",
     "samples", "prune", "retry", "status command",
     "reload", "wrong reload", "kill build", "stop build",
-    "full disk", "full disk and drop",
+    "full disk", "full disk and drop", "resume",
     "slow clients", "bad requests", "overload",
 )  # fmt: skip
 # The daemon's own end: in one round of `ROUNDS_A_LIFE`, so that it lives long enough to grow.

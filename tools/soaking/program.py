@@ -30,6 +30,7 @@ from tools.soaking.small_disk import SmallDisk
 from tools.soaking.trouble import Trouble
 
 SERVED_LIMIT_S = 60.0
+LEAST_WAITS = 0.3  # of the usual, in a soak without pauses
 LAST_LIMIT_S = 90.0  # for the last good drop of each model to serve
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -44,7 +45,8 @@ class Soak:
         self._reference = Reference(self.box.state, self._material, self.journal)
         self.clients = self._make_clients()
         self._actions = Actions(self.box, self._material, self.clients, self.journal)
-        self._trouble = Trouble(self.box, self._actions, self.journal)
+        waits = max(LEAST_WAITS, min(1.0, options.pace))
+        self._trouble = Trouble(self.box, self._actions, self.journal, waits)
         self.monitor = Monitor(self.box, self.journal)
         self.steps = 0
 
@@ -134,6 +136,7 @@ class Soak:
     def _settle(self) -> None:
         """Without trouble, the last good drop of each model comes to serve."""
         self._actions.close()
+        self._actions.resume()
         self.box.write_config()
         wanted = {}
         for number, name in enumerate(MODELS):

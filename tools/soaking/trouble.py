@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from edgeq.errors import DaemonError
 from tools.fuzzing.mutation import mutate
-from tools.serve_bench.wire import END, Connection, binary_request, http_request
+from tools.serve_bench.wire import END, Answer, Connection, binary_request, http_request
 from tools.soaking.actions import Act, Actions
 from tools.soaking.box import Box, BoxError, Recorded
 from tools.soaking.clients import RETRY, TENSORS
@@ -27,18 +27,23 @@ CHILD_LIMIT_S = 4.0  # to wait for a build child
 SLOW_CLIENTS = 20
 BAD_REQUESTS = 150
 CROWD = 96  # connections at once, more than a queue's places
-ROUNDS = 3
+ROUNDS = 30
 EARLY = (0.0, 0.6)  # seconds after a drop or a build's start
 SINCE_KILL = {"committed", "rolled_back"}  # events that tell why another version serves
 
 
 class Trouble:
-    """What a step does, by its kind."""
+    """What a step does, by its kind.
 
-    def __init__(self, box: Box, actions: Actions, journal: Journal) -> None:
+    Args:
+        waits: how long trouble lasts, of what it does in a long soak; 0 to 1.
+    """
+
+    def __init__(self, box: Box, actions: Actions, journal: Journal, waits: float = 1.0) -> None:
         self._box, self._actions, self._journal = box, actions, journal
         self.recorded = Recorded()
         self.start_s: list[float] = []
+        self._waits = waits
 
     def table(self) -> Mapping[str, Act]:
         """Return what this does, by kind."""
@@ -140,7 +145,7 @@ class Trouble:
 
     def _kill_in_a_build(self, step: Step) -> None:
         self._find_build(step)
-        time.sleep(step.random().uniform(*EARLY) * 2)
+        time.sleep(step.random().uniform(*EARLY) * 2 * self._waits)
         self._kill()
 
     # ---- builds
@@ -158,7 +163,7 @@ class Trouble:
     def _signal_build(self, step: Step, number: signal.Signals) -> None:
         if pid := self._find_build(step):
             with contextlib.suppress(ProcessLookupError):
-                time.sleep(step.random().uniform(*EARLY))
+                time.sleep(step.random().uniform(*EARLY) * self._waits)
                 os.kill(pid, number)
                 self._journal.count(self._journal.counts, f"build children: {number.name}")
 
@@ -172,7 +177,7 @@ class Trouble:
             try:
                 disk.fill(draw.choice(LEFT_BYTES))
                 yield
-                time.sleep(draw.uniform(*FULL_S))
+                time.sleep(draw.uniform(*FULL_S) * self._waits)
             finally:
                 disk.empty()
 
@@ -188,7 +193,7 @@ class Trouble:
         """The daemon is killed, and starts again, while nothing can be written."""
         with self._full(step):
             self._actions.good_drop(step)
-            time.sleep(step.random().uniform(*EARLY) * 2)
+            time.sleep(step.random().uniform(*EARLY) * 2 * self._waits)
             self._kill()
 
     # ---- clients
@@ -257,12 +262,18 @@ class Trouble:
                 for _ in range(ROUNDS):
                     answer = connection.ask(request)
                     self._journal.count(found, str(answer.status))
-                    has_retry = RETRY.search(answer.head) is not None
-                    if answer.status not in (200, 503) or (answer.status == 503 and not has_retry):
+                    if answer.status == 503:  # and closed
+                        self._check_refusal(answer)
+                        return
+                    if answer.status != 200:
                         evidence = f"{answer.status} {answer.body[:200]!r}"
                         self._journal.violate("overload is answered wrongly", evidence)
         except OSError as error:
             self._journal.violate("overload ends a connection", repr(error))
+
+    def _check_refusal(self, answer: Answer) -> None:
+        if RETRY.search(answer.head) is None:
+            self._journal.violate("503 without Retry-After", answer.head)
 
 
 def _request(model: str) -> bytes:
