@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 CLASSIFIERS = ("digits", "letters")  # float models, which get built
@@ -24,6 +24,7 @@ STEPS = (
 )  # fmt: skip
 # The daemon's own end: in one round of `ROUNDS_A_LIFE`, so that it lives long enough to grow.
 ENDS = ("kill", "kill in a drop", "kill in a build", "kill on a full disk", "stop")
+BRIEF_ENDS = ("kill on a full disk",)
 ROUNDS_A_LIFE = 4
 
 
@@ -41,14 +42,11 @@ class Step:
         return random.Random(self.seed)
 
 
-def plan(seed: int) -> Iterator[Step]:
-    """Yield steps without end."""
+def plan(seed: int, ends: Sequence[str] = ENDS) -> Iterator[Step]:
+    """Yield steps without end, in which the daemon is ended so."""
     draw, numbers = random.Random(seed), itertools.count()
     for turn in itertools.count():
-        kinds = [*STEPS, *(ENDS if turn % ROUNDS_A_LIFE == 0 else ())]
+        kinds = [*STEPS, *(ends if turn % ROUNDS_A_LIFE == 0 else ())]
         draw.shuffle(kinds)
         for kind in kinds:
             yield Step(next(numbers), kind, draw.choice(CLASSIFIERS), draw.randrange(1 << 32))
-
-
-FIRST_ROUND = len(STEPS) + len(ENDS)  # after so many steps each kind was done once

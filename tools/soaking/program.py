@@ -23,7 +23,7 @@ from tools.soaking.journal import EVIDENCE_SHOWN, Journal
 from tools.soaking.judge import figures_of, judge_folders, judge_held, judge_log, judge_versions
 from tools.soaking.material import Material
 from tools.soaking.monitor import Monitor
-from tools.soaking.plan import CLASSIFIERS, FIRST_ROUND, MODELS, PLAIN, plan
+from tools.soaking.plan import BRIEF_ENDS, CLASSIFIERS, ENDS, MODELS, PLAIN, STEPS, plan
 from tools.soaking.reference import Reference
 from tools.soaking.report import text_of
 from tools.soaking.small_disk import SmallDisk
@@ -112,9 +112,10 @@ class Soak:
     def _act(self) -> None:
         """Perform the plan until the time is over, its first round at least."""
         journal, acts = self.journal, {**self._actions.table(), **self._trouble.table()}
-        for step in plan(self._options.seed):
+        ends = BRIEF_ENDS if self._options.brief else ENDS
+        for step in plan(self._options.seed, ends):
             is_over = time.monotonic() - journal.begun >= self._options.seconds
-            if is_over and step.number >= FIRST_ROUND:
+            if is_over and step.number >= len(STEPS) + len(ends):
                 break
             journal.step = step.number
             if act := acts.get(step.kind):
@@ -220,6 +221,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     add("--seconds", type=float, default=120.0, help="for how long; the first round is finished")
     add("--seed", type=int, default=1, help="of the plan and all that is drawn in it")
     add("--pace", type=float, default=1.0, help="mean pause between two steps, seconds")
+    add("--brief", action="store_true", help="end the daemon once a round, not in every way")
     add("--json", type=Path, default=None, help="file for all figures")
     add("--keep", type=Path, default=None, help="folder for the daemon's log")
     add("--verbose", action="store_true", help="say each step on stderr")
