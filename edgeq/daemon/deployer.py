@@ -15,6 +15,7 @@ from dataclasses import replace
 from edgeq.daemon.builder import Builder, BuildOutcome, Cause
 from edgeq.daemon.deployment import UNLOADED, Context, Deployment, Probation
 from edgeq.daemon.drops import Received, accept, receive
+from edgeq.daemon.failures import Failures, remember_failure
 from edgeq.daemon.faults import as_edgeq_error, kind_of
 from edgeq.daemon.interface import described
 from edgeq.daemon.jobs import build_key, build_limits, count_build, make_job
@@ -32,8 +33,6 @@ from edgeq.swap import InferRecord
 
 logger = logging.getLogger(__name__)
 
-DROPPED_METHODS = ("float", "as-is")  # of versions that are a drop as it came
-
 
 class Deployer:
     """The life of every model under the daemon."""
@@ -46,6 +45,7 @@ class Deployer:
         self.models = Models(context, self._watch, on_infer)
         self.deployments = self.models.deployments
         self.publisher = Publisher(context, self._watch)
+        self.failures = Failures(context, self._watch, self.publisher, self.models)
         self.recalibrations = Recalibrations(context)
         self._builder = builder
 
@@ -60,7 +60,7 @@ class Deployer:
             retire_unfinished(self.context, name)
             deployment = self.models.open(name)
             try:
-                if reason := self._watch.died_too_often(name):
+                if reason := self.failures.why_to_leave(name):
                     self.publisher.leave(name, reason)
                 self.publisher.restore(deployment)
                 self.models.settle(deployment)
@@ -191,6 +191,8 @@ class Deployer:
         is_waiting = self.context.builds_again.is_waiting(name)  # the box had no room just now
         if deployment.engine != "float" or self._builder.is_pending(name) or is_waiting:
             return
+        if self.context.starts.safe_mode is not None:
+            return  # nothing is built; what it is for comes back when safe mode ends
         was_tried = any(
             v.model_sha256 == deployment.model_sha256
             and v.state in ("rejected", "rolled_back")
@@ -321,20 +323,8 @@ class Deployer:
             self._cancel_build(deployment)
         self.models.refresh(deployment, verdict)
         if not problem:
-            self._remember_failure(failed, verdict)
+            remember_failure(self.context, failed, verdict, "probation")
             self.recalibrations.taken_back(deployment, probation)
-
-    def _remember_failure(self, failed: Version, verdict: str) -> None:
-        """Do not try the same bytes again: a drop's, or those a build would make of its model."""
-        registry, name = self.context.registry, failed.name
-        registry.drop_seen(name, build_key(failed.model_sha256), "quarantined")
-        if failed.method in DROPPED_METHODS:
-            registry.drop_seen(name, failed.model_sha256, "quarantined")
-            model = self.context.paths.bundle(name, failed.version) / "float.tflite"
-            hint = f"Drop a mended model, or run `edgeq quarantine list` and retry {name}."
-            self.context.quarantine.put(
-                name, failed.model_sha256, model, stage="probation", error=verdict, hint=hint
-            )
 
     # ---- commands
 
@@ -344,6 +334,7 @@ class Deployer:
         A drop that was being built is called off, and kept in quarantine.
         """
         deployment = self.models.find(name)
+        self.context.starts.forget_hung(name)  # a person knows better
         self._watch.stop(deployment)
         try:
             version = self.publisher.rollback(deployment, reason, to)
@@ -387,6 +378,7 @@ class Deployer:
             EdgeqError: it cannot be loaded; what serves goes on.
         """
         deployment = self.models.find(name)
+        self.context.starts.forget_hung(name)
         self._watch.stop(deployment)
         try:
             if deployment.slot.live is None:

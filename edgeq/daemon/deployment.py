@@ -19,6 +19,7 @@ from edgeq.daemon.retries import (
     Retries,
 )
 from edgeq.daemon.series import Series
+from edgeq.daemon.starts import Starts
 from edgeq.drift.state import DriftState
 from edgeq.drift.watch import StreamWatch
 from edgeq.intake.admit import Admitted
@@ -44,6 +45,11 @@ class Paths:
     def registry(self) -> Path:
         """The SQLite file."""
         return self.state / "edgeq.db"
+
+    @property
+    def starts(self) -> Path:
+        """How the runs before ended."""
+        return self.state / "starts.json"
 
     @property
     def staging(self) -> Path:
@@ -90,6 +96,7 @@ class Context:
     registry: Registry
     quarantine: Quarantine
     metrics: Metrics
+    starts: Starts = field(default_factory=Starts)
     turn: TurnBudget = field(default_factory=TurnBudget)  # of the loop that serves all models
     root: Path = Path("/")  # of the filesystem that holds proc and sys
 

@@ -97,7 +97,7 @@ class Failures:
         remember_failure(self._context, failed, hang.words, "serve")
         return True
 
-    def leave_safe_mode(self, *, is_asked_for: bool) -> None:
+    def leave_safe_mode(self, *, is_asked_for: bool = False) -> None:
         """Load again what was committed, now with any engine."""
         starts = self._context.starts
         was, why = starts.safe_mode, "asked for" if is_asked_for else "edgeq was well for long"

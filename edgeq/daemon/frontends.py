@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgeq.config import Config
@@ -116,6 +117,11 @@ class Frontends:
         """Return once requests are taken; EdgeqError where they cannot be."""
         assert self._server is not None, "serve() comes first"
         self._server.wait_started()
+
+    def beat(self, answer: Callable[[], None]) -> None:
+        """Have `answer` called by the loop that serves, at its next turn."""
+        if self._server is not None:
+            self._server.beat(answer)
 
     def stop(self, grace_s: float) -> None:
         """Let `run` return; connections that the service manager can keep stay open."""

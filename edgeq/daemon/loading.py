@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.bundle import Bundle, Golden
+from edgeq.daemon.starts import Allowed
 from edgeq.engines.base import Engine
+from edgeq.engines.cpu import CpuEngine
 from edgeq.engines.table import CPU, choose_backend, load_cpu, load_float
 from edgeq.errors import EngineError
 from edgeq.swap.memory import engine_bytes
@@ -18,6 +21,14 @@ from edgeq.tflite.runtime import TensorSpec
 logger = logging.getLogger(__name__)
 
 GOLDEN_RUNS = 2  # of a float model, on inputs of its own making
+
+
+@dataclass(frozen=True)
+class Restriction:
+    """Which engines of a version may be loaded, and why not all."""
+
+    allowed: Allowed = "all"
+    reason: str = ""
 
 
 def load_engine(bundle: Bundle, threads: int) -> Engine:
@@ -41,6 +52,42 @@ def load_engine(bundle: Bundle, threads: int) -> Engine:
         logger.warning("serving on the CPU", extra=fields)
         return load_cpu(content, threads)
     return backend.load(content, threads, bundle.read_if_there)
+
+
+def _is_restricted(bundle: Bundle, only: Restriction) -> bool:
+    """True where the bundle's own engine is not among those that may be loaded."""
+    manifest = bundle.manifest
+    if manifest.engine == "float":
+        return False
+    return manifest.method != "as-is" if only.allowed == "float" else manifest.backend != CPU.name
+
+
+def load_restricted(bundle: Bundle, threads: int, only: Restriction) -> Engine:
+    """Load what a bundle holds, or what may stand in for it; the engine's `fault` says why.
+
+    Raises:
+        EngineError: nothing of it may be loaded, or can be.
+    """
+    if only.allowed == "none":
+        raise EngineError(
+            f"it is not loaded: {only.reason}",
+            hint="Look at the log for what happened; a new drop, or a load by hand, is tried.",
+        )
+    if not _is_restricted(bundle, only):
+        return load_engine(bundle, threads)
+    if only.allowed == "float":
+        engine = CpuEngine(bundle.read("float.tflite"), "float", threads=threads)
+    else:
+        engine = CpuEngine(bundle.read("int8.tflite"), "cpu-int8", threads=threads)
+    engine.fault = only.reason
+    return engine
+
+
+def golden_of(bundle: Bundle, only: Restriction) -> Golden | None:
+    """Return what the engine must reproduce; None where the float model stands in for INT8."""
+    if only.allowed == "float" and _is_restricted(bundle, only):
+        return None
+    return Golden.from_npz(bundle.read("golden.npz"))
 
 
 def bundle_bytes(bundle: Bundle) -> int:

@@ -1,6 +1,7 @@
 """The daemon: startup -> loop -> shutdown; starts and joins every thread and child.
 
-main      signals, the scanner, timers, the service manager's watchdog
+main      signals, timers, supervision and the service manager's watchdog (supervision.py)
+scan      looks at the drop folder, which may be on a disk that hangs
 intake    opens drops in a child, one after the other (drops.py)
 deploy    drops, swaps, rollbacks, one after the other (deployer.py)
 capture   samples and drift windows (capture.py)
@@ -13,6 +14,7 @@ build-*   reads the progress of the one build child (builder.py)
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import os
 import queue
@@ -20,7 +22,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -30,31 +32,36 @@ import edgeq
 from edgeq import allocator, files, log
 from edgeq.config import Config, cautions, describe_changes, load
 from edgeq.daemon.admin import AdminCommands
+from edgeq.daemon.arrivals import Arrivals
 from edgeq.daemon.builder import Builder, BuildJob, BuildOutcome
 from edgeq.daemon.capture import Capture
 from edgeq.daemon.deployer import Deployer
 from edgeq.daemon.deployment import Context, Deployment, Paths
 from edgeq.daemon.drift import DriftWatch
+from edgeq.daemon.folder import FolderWatch
 from edgeq.daemon.frontends import Frontends
 from edgeq.daemon.plane import Plane
+from edgeq.daemon.starts import SafeModeOptions, Starts
+from edgeq.daemon.supervision import Duties, Hands, Supervision, count_start
 from edgeq.daemon.taking import Taking
 from edgeq.daemon.watching import WatchKeeper, save_watch
 from edgeq.errors import ConfigError, EdgeqError
+from edgeq.intake.hints import EventHints
 from edgeq.intake.quarantine import Quarantine
-from edgeq.intake.watch import EventHints, Scanner
+from edgeq.intake.watch import Scanner
 from edgeq.observe.board import sources
 from edgeq.observe.board_watch import BoardWatch
 from edgeq.observe.metrics import Metrics
 from edgeq.registry import Registry
-from edgeq.swap import InferRecord
-from edgeq.systemd import Notifier, watchdog_interval_s
+from edgeq.swap import Hang, InferRecord
+from edgeq.systemd import Notifier
 from edgeq.tflite.runtime import runtime_version
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 TICK_S = 1.0  # probation and drift are looked at this often
-PENDING_SCAN_S = 0.25  # while a drop has not settled
+SCAN_PATIENCE_S = 5.0  # for a look at the drop folder that runs when the stop comes
 SHUTDOWN_GRACE_S = 10.0  # for requests that are inside when the stop comes
 
 
@@ -76,9 +83,11 @@ class Daemon:
         metrics = Metrics(edgeq.__version__, str(runtime_version()))
         registry = Registry(paths.registry)
         quarantine = Quarantine(paths.quarantine)
-        self._context = Context(config, paths, registry, quarantine, metrics)
+        starts = Starts(paths.starts, SafeModeOptions(**config.safe_mode.model_dump()))
+        self._context = Context(config, paths, registry, quarantine, metrics, starts=starts)
         metrics.watch_board(BoardWatch(sources(self._context.root, paths.state)).read)
         self._wake: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._duties = Duties()
         self._intake = ThreadPoolExecutor(1, thread_name_prefix="intake")
         self._deploy = ThreadPoolExecutor(1, thread_name_prefix="deploy")
         builder = Builder(paths.building, self._on_progress, self._on_build_end)
@@ -87,15 +96,24 @@ class Daemon:
         self._drift = DriftWatch(self._context, self._deployer)
         self._keeper = WatchKeeper(self._context)
         self._capture = Capture(self._on_stored, self._context.faults.note_error)
-        self._scanner = Scanner(config.models_dir, config.intake.settle_s)
+        known = registry.names()
+        self._scanner = Scanner(config.models_dir, config.intake.settle_s, known=known)
         self._hints = EventHints(config.models_dir, lambda: self._wake.put("hint"))
-        self._taking = Taking(
-            self._context, self._deployer, self._on_deploy_thread, self._rescan
-        )
+        self._taking = Taking(self._context, self._deployer, self._on_deploy_thread, self._rescan)
         self._notifier = Notifier.from_environment()
         self._threads: list[threading.Thread] = []
         self._is_stopping = False
-        self._problem = ""  # with the drop folder
+        self._arrivals = Arrivals(
+            self._scanner,
+            self._hints,
+            lambda name: name in self._deployer.deployments,
+            self._on_arrival,
+            self._on_removal,
+        )
+        self._folder = FolderWatch(
+            self._context, self._arrivals.look, self._guarded, lambda: self._wake.put("looked")
+        )
+        self._latest_tick: Future[None] | None = None
 
     # ---- startup
 
@@ -105,16 +123,29 @@ class Daemon:
         Raises:
             EdgeqError: the daemon could not start.
         """
+        faulthandler.enable()  # the watchdog ends a process that hangs by SIGABRT: say where it was
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         try:
             self._start()
             self._loop()
+            self._context.starts.stop()
+        except EdgeqError:
+            self._context.starts.stop()  # it says what is wrong: no crash
+            raise
         finally:
             self._shut_down()
 
     def _start(self) -> None:
+        count_start(self._context)
         self._frontends = Frontends(self._context.config, self._context.metrics, self._notifier)
+        hands = Hands(
+            self._frontends.beat,
+            lambda: self._wake.put("beat"),
+            self._replace,
+            self._leave_safe_mode,
+        )
+        self._supervision = Supervision(self._context, self._notifier, self._duties, hands)
         self._on_deploy_thread(self._deployer.restore)
         self._serve()
         self._start_thread("server", self._frontends.run)
@@ -148,44 +179,44 @@ class Daemon:
     # ---- loop
 
     def _loop(self) -> None:
-        interval_s = watchdog_interval_s()
-        next_scan = next_ping = 0.0
-        next_tick = time.monotonic() + TICK_S
+        next_tick = 0.0
         while not self._is_stopping:
             now = time.monotonic()
-            if interval_s is not None and now >= next_ping:
+            if self._supervision.look(now, list(self._deployer.deployments.values())):
                 self._ping()
-                next_ping = now + interval_s
-            if now >= next_scan:
-                next_scan = now + self._scan()
+            self._folder.start_if_due(now)
             if now >= next_tick:
-                self._deploy.submit(self._guarded, self._tick)
+                self._start_tick()
                 self._sample_latencies()
                 next_tick = now + TICK_S
-            due = min(next_scan, next_tick, next_ping if interval_s is not None else next_tick)
-            if self._sleep(max(0.0, due - time.monotonic())) == "hint":
-                next_scan = min(next_scan, time.monotonic() + PENDING_SCAN_S)
+            now = time.monotonic()
+            self._sleep(min(self._folder.due_in_s(now), max(0.0, next_tick - now)))
 
-    def _sleep(self, seconds: float) -> str:
+    def _sleep(self, seconds: float) -> None:
         try:
             word = self._wake.get(timeout=seconds)
         except queue.Empty:
-            return ""
+            return
         if word == "reload":
             self._reload_quietly()
-        return word
+        elif word == "hint":
+            self._folder.hint()
 
-    def _scan(self) -> float:
-        """Look at the drop folder; return the seconds until the next look."""
-        found = self._scanner.scan()
-        if found.problem != self._problem:
-            self._problem = found.problem
-            logger.error(f"drop folder: {found.problem or 'readable again'}")
-        for candidate in found.settled:
-            self._intake.submit(self._guarded, self._taking.take, candidate)
-        for name in found.removed:
-            self._deploy.submit(self._guarded, self._deployer.removed, name)
-        return PENDING_SCAN_S if found.pending else self._context.config.intake.rescan_s
+    def _start_tick(self) -> None:
+        """Have the deploy thread look at what it watches, unless it has not come to it yet."""
+        if self._latest_tick is None or self._latest_tick.done():
+            self._latest_tick = self._deploy.submit(self._guarded, self._tick)
+
+    def _on_arrival(self) -> None:
+        self._intake.submit(self._guarded, self._take_next)
+
+    def _on_removal(self, name: str) -> None:
+        self._deploy.submit(self._guarded, self._deployer.removed, name)
+
+    def _take_next(self) -> None:
+        candidate = self._arrivals.take()
+        if candidate is not None:
+            self._taking.take(candidate)
 
     def _tick(self) -> None:
         self._context.events.write_kept()
@@ -202,7 +233,10 @@ class Daemon:
             deployment.series.tick(time.time(), deployment.slot.live, deployment.latencies.records)
 
     def _ping(self) -> None:
-        """Tell the watchdog that all is well, unless a thread that must run has ended."""
+        """Tell the watchdog that all is well, unless a thread that must run has ended.
+
+        The loop that serves has just answered, and this one runs: `Supervision.look`.
+        """
         if all(thread.is_alive() for thread in self._threads):
             self._notifier.notify(WATCHDOG=1, STATUS=self._summary())
 
@@ -221,12 +255,24 @@ class Daemon:
         self._wake.put("stop")
 
     def _on_deploy_thread(self, function: Callable[[], T]) -> T:
-        return self._deploy.submit(function).result()
+        return self._deploy.submit(self._on_duty, function).result()
+
+    def _on_duty(self, function: Callable[[], T]) -> T:
+        with self._duties.at(function.__qualname__):
+            return function()
+
+    def _replace(self, deployment: Deployment, hang: Hang) -> None:
+        """Have an engine that hangs replaced; on the main thread, which waits for nothing."""
+        self._deploy.submit(self._guarded, self._deployer.failures.replace, deployment, hang)
+
+    def _leave_safe_mode(self) -> None:
+        self._deploy.submit(self._guarded, self._deployer.failures.leave_safe_mode)
 
     def _guarded(self, function: Callable[..., None], *arguments: Any) -> None:
         """The deploy thread's last resort: log a failure, so that the next drop is still taken."""
         try:
-            function(*arguments)
+            with self._duties.at(getattr(function, "__qualname__", repr(function))):
+                function(*arguments)
         except Exception as error:
             if self._context.faults.note_error(error, "what serves goes on") is not None:
                 return
@@ -307,6 +353,8 @@ class Daemon:
         self._builder.close()
         if hasattr(self, "_frontends"):
             self._frontends.stop(SHUTDOWN_GRACE_S)
+        is_hung = bool(self._duties.longer_than(SCAN_PATIENCE_S, time.monotonic()))
+        self._folder.stop(wait=not is_hung)
         self._intake.shutdown(wait=True, cancel_futures=True)
         self._deploy.shutdown(wait=True, cancel_futures=True)
         self._capture.stop()

@@ -167,7 +167,7 @@ class ProbationWatch:
     def _shadow(self, deployment: Deployment, watched: Probation) -> Shadow | None:
         """Load the version before beside the live one, if the memory for it is there."""
         config, name = self._context.config, deployment.name
-        if config.swap.probation.shadow_ratio == 0:
+        if config.swap.probation.shadow_ratio == 0 or self._context.starts.safe_mode is not None:
             return None
         try:
             before = Bundle.open(self._context.paths.bundle(name, watched.before.version))

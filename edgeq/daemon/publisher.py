@@ -10,13 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq import files
-from edgeq.bundle import Bundle, Golden, Manifest
+from edgeq.bundle import Bundle, Manifest
 from edgeq.daemon.deployment import Context, Deployment
 from edgeq.daemon.dropped import kind_and_method, write_dropped
 from edgeq.daemon.faults import kind_of
 from edgeq.daemon.interface import interface_change, keep_samples_that_fit
-from edgeq.daemon.loading import bundle_bytes, load_engine
+from edgeq.daemon.loading import (
+    Restriction,
+    bundle_bytes,
+    golden_of,
+    load_engine,
+    load_restricted,
+)
 from edgeq.daemon.probation import ProbationWatch
+from edgeq.daemon.starts import MOST_HANGS
 from edgeq.daemon.watching import watch_over
 from edgeq.errors import EdgeqError, RegistryError, SwapError
 from edgeq.intake.admit import Admitted
@@ -294,13 +301,31 @@ class Publisher:
     # ---- parts
 
     def _put_in_slot(self, deployment: Deployment, version: int, bundle: Bundle) -> Swap:
-        golden = Golden.from_npz(bundle.read("golden.npz"))
-        load = functools.partial(load_engine, bundle, self._context.config.swap.threads)
+        only = self._restriction(deployment.name, version)
+        golden = golden_of(bundle, only)
+        threads = self._context.config.swap.threads
+        load = functools.partial(load_engine, bundle, threads)
+        if only.allowed != "all":
+            load = functools.partial(load_restricted, bundle, threads, only)
         before, choice = deployment.slot.live, self._choose_policy(deployment, bundle)
         seconds = deployment.slot.publish(str(version), load, golden, policy=choice.policy)
         now = deployment.slot.live
         assert now is not None
         return Swap(seconds, choice, before, now)
+
+    def _restriction(self, name: str, version: int) -> Restriction:
+        """Which engines of a version may be loaded: not those that hung, and few in safe mode."""
+        starts = self._context.starts
+        hung, safe_mode = starts.hung(name, version), starts.safe_mode
+        if safe_mode is not None:
+            return Restriction(safe_mode.allowed, f"safe mode: {safe_mode.reason}")
+        if hung is None:
+            return Restriction()
+        reason = f"the {hung.engine} engine of version {version} hung"
+        if hung.engine == "cuda-int8":
+            return Restriction("cpu", reason)
+        is_given_up = hung.times >= MOST_HANGS
+        return Restriction("none" if is_given_up else "float", f"{reason}, {hung.times} times")
 
     def _choose_policy(self, deployment: Deployment, bundle: Bundle) -> Choice:
         """Choose by what a person says, else by whether the new engines fit beside the old ones."""

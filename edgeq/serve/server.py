@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from edgeq.errors import EdgeqError
@@ -50,6 +50,12 @@ class Server:
             self._stop = (grace_s, park)
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._asked.set)
+
+    def beat(self, answer: Callable[[], None]) -> None:
+        """Have `answer` called at the loop's next turn, or never where it does not run."""
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(answer)
 
     async def _serve(self) -> None:
         self._asked = asyncio.Event()

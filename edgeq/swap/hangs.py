@@ -81,6 +81,11 @@ class Hang:
         return self.run.instance.at_work is None
 
     @property
+    def key(self) -> tuple[Instance, float]:
+        """What tells this run from others."""
+        return self.run.instance, self.run.since
+
+    @property
     def words(self) -> str:
         """What happened."""
         return (
@@ -97,8 +102,16 @@ class HangWatch:
         self._seen: dict[Instance, tuple[float, float]] = {}  # a run's beginning, and time at work
         self._given_up: list[Instance] = []
 
-    def look(self, slots: Iterable[Watched], now: float) -> list[Hang]:
-        """Return the runs that hang; again each time, until they are given up or end."""
+    def look(
+        self, slots: Iterable[Watched], now: float, inline_bound_s: float = float("inf")
+    ) -> list[Hang]:
+        """Return the runs that hang; again each time, until they are given up or end.
+
+        Args:
+            slots: of all models.
+            now: time.monotonic().
+            inline_bound_s: the most that a run on its caller's thread may take.
+        """
         gap_s, self._last = min(now - self._last, LONGEST_GAP_S), now
         seen, found = {}, []
         for run in [run for slot in slots for run in slot.runs()]:
@@ -107,6 +120,8 @@ class HangWatch:
             seconds = seconds + gap_s if is_same else min(now - run.since, gap_s)
             seen[run.instance] = run.since, seconds
             bound_s = run.slot.hang_bound_s(run.pool, run.instance)
+            if run.instance.at_work is None:
+                bound_s = min(bound_s, inline_bound_s)
             if seconds >= bound_s:
                 found.append(Hang(run, seconds, bound_s))
         self._seen = seen
