@@ -205,7 +205,14 @@ class Seen:
 
 
 def held(at_s: float, rss_bytes: int = 100 * MIB, **changed: int) -> Held:
-    base = {"life": 1, "descriptors": 30, "threads": 20, "disk_bytes": MIB, "children": 0}
+    base = {
+        "life": 1,
+        "descriptors": 30,
+        "threads": 20,
+        "disk_bytes": MIB,
+        "children": 0,
+        "metrics": 900,
+    }
     return Held(at_s=at_s, rss_bytes=rss_bytes, **{**base, **changed})
 
 
@@ -219,9 +226,11 @@ def test_memory_that_grows_through_a_life_is_told_and_that_of_its_start_is_not(j
 
 
 def test_every_ceiling_is_held(journal: Journal):
-    most = held(1, 900 * MIB, descriptors=900, threads=90, disk_bytes=900 * MIB, children=9)
+    most = held(
+        1, 900 * MIB, descriptors=900, threads=90, disk_bytes=900 * MIB, children=9, metrics=9999
+    )
     judge_held(Seen(held(0), most), journal)  # type: ignore[arg-type]
-    assert len(journal.violated) == 5
+    assert len(journal.violated) == 6
     figures = figures_of([held(0), most])
     assert figures["threads"] == {"start": 20, "max": 90, "end": 90}
     assert [len(life) for life in lives([held(0), held(1, life=2), held(2, life=2)])] == [1, 2]

@@ -26,7 +26,7 @@ COMMAND_LIMIT_S = 30.0  # on a loaded box; `edgeq status` itself is held to it
 DRIFT_S = 20.0
 RIGHTLY_REFUSED = "refused by the daemon, with a reason"
 
-Act = Callable[[Step], None]
+Act = Callable[[Step], object]
 
 
 class Actions:
@@ -173,7 +173,7 @@ class Actions:
                 self._journal.violate("a slow command", f"{command}: {taken:.1f} s")
 
     def _command(self, command: str) -> Act:
-        return lambda step: _ignore(self._call(command, name=step.model))
+        return lambda step: self._call(command, name=step.model)
 
     def resume(self) -> None:
         """End safe mode, where kills have led to it, as a person does."""
@@ -261,7 +261,3 @@ class Actions:
                 break
             time.sleep(0.02)
         self._box.config.write_text(good)
-
-
-def _ignore(_: object) -> None:
-    """A command's answer is its own."""

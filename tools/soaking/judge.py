@@ -24,6 +24,7 @@ THREADS_LIMIT = 60
 THREADS_GROWTH = 8
 CHILDREN_LIMIT = 4  # a build, a probe, and `edgeq status` of the soak's own
 DISK_LIMIT_BYTES = 48 * MIB
+METRICS_LIMIT = 6000  # lines: three models, the versions that are kept, refused drops' names
 BUNDLES_KEPT = 5 + 2  # of each model: what is kept, and what is live or was before
 QUARANTINE_KEPT = 50
 ROLLBACK_GRACE_S = 5.0
@@ -35,7 +36,7 @@ def judge_held(monitor: Monitor, journal: Journal) -> None:
     """Hold every life to its ceilings, and the longer ones to their slope."""
     ceilings = (("rss_bytes", RSS_LIMIT_BYTES), ("descriptors", DESCRIPTORS_LIMIT),
                 ("threads", THREADS_LIMIT), ("disk_bytes", DISK_LIMIT_BYTES),
-                ("children", CHILDREN_LIMIT))  # fmt: skip
+                ("children", CHILDREN_LIMIT), ("metrics", METRICS_LIMIT))  # fmt: skip
     for name, limit in ceilings:
         if (most := max(getattr(held, name) for held in monitor.held)) > limit:
             journal.violate(f"{name} beyond its ceiling", f"{most} of {limit}")
@@ -134,5 +135,5 @@ def figures_of(held: Sequence[Held]) -> dict[str, Any]:
             "max": max(getattr(each, name) for each in held),
             "end": getattr(held[-1], name),
         }
-        for name in ("rss_bytes", "descriptors", "threads", "disk_bytes", "children")
+        for name in ("rss_bytes", "descriptors", "threads", "disk_bytes", "children", "metrics")
     }

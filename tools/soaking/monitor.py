@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+import urllib.request
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tools.soaking.journal import Journal
 
 EVERY_S = 0.5
 STATUS_LIMIT_S = 5.0
+METRICS_EVERY = 20  # looks at what is held
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Held:
     threads: int
     disk_bytes: int
     children: int
+    metrics: int = 0  # lines of the page, looked at now and then
 
 
 class Monitor:
@@ -64,7 +67,16 @@ class Monitor:
                 held = held_by(self._box, pid, life, self._journal.begun)
                 if self.held and self._journal.is_allowed("full disk", time.monotonic() - EVERY_S):
                     held = replace(held, disk_bytes=self.held[-1].disk_bytes)  # ours, not its own
-                self.held.append(held)
+                self.held.append(replace(held, metrics=self._metrics()))
+
+    def _metrics(self) -> int:
+        """Return how many lines the page of metrics has, or had when it was asked for last."""
+        if len(self.held) % METRICS_EVERY == 0:
+            with contextlib.suppress(OSError):  # killed meanwhile; status is held to answering
+                url = f"http://127.0.0.1:{self._box.metrics}/metrics"
+                with urllib.request.urlopen(url, timeout=STATUS_LIMIT_S) as page:
+                    return len(page.read().splitlines())
+        return self.held[-1].metrics if self.held else 0
 
     def _ask_status(self) -> None:
         sent = time.monotonic()

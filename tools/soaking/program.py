@@ -16,14 +16,14 @@ from typing import Any
 
 from edgeq.errors import EdgeqError
 from tools.serve_bench.processes import end_on_terminate
-from tools.soaking.actions import Actions
+from tools.soaking.actions import Act, Actions
 from tools.soaking.box import DISK_BYTES, Box, BoxError
 from tools.soaking.clients import Client, GrpcWay, HttpWay, Way
 from tools.soaking.journal import EVIDENCE_SHOWN, Journal
 from tools.soaking.judge import figures_of, judge_folders, judge_held, judge_log, judge_versions
 from tools.soaking.material import Material
 from tools.soaking.monitor import Monitor
-from tools.soaking.plan import BRIEF_ENDS, CLASSIFIERS, ENDS, MODELS, PLAIN, STEPS, plan
+from tools.soaking.plan import BRIEF_ENDS, CLASSIFIERS, ENDS, MODELS, PLAIN, STEPS, Step, plan
 from tools.soaking.reference import Reference
 from tools.soaking.report import text_of
 from tools.soaking.small_disk import SmallDisk
@@ -120,14 +120,14 @@ class Soak:
             journal.step = step.number
             if act := acts.get(step.kind):
                 journal.count(journal.actions, step.kind)
-                self._perform(step.kind, lambda act=act, step=step: act(step))
+                self._perform(step, act)
             self.steps += 1
             time.sleep(0.0 if is_over else step.random().uniform(0, 2 * self._options.pace))
 
-    def _perform(self, kind: str, act: Callable[[], None]) -> None:
-        begun = time.monotonic()
+    def _perform(self, step: Step, act: Act) -> None:
+        begun, kind = time.monotonic(), step.kind
         try:
-            act()
+            act(step)
         except (EdgeqError, OSError) as error:
             self.journal.violate(f"{kind} fails", repr(error))
         if self._options.verbose:
