@@ -28,6 +28,7 @@ _SET_VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1",  # each thread would reserve address space against RLIMIT_AS
     "OMP_NUM_THREADS": "1",
 }
+NICE = 10  # the requests of what serves come first, as beside a build
 _PHASE = re.compile(rb"^phase (\w+)$", re.MULTILINE)
 _DOING = {b"structure": "checking", b"load": "loading", b"run": "running"}
 _NO_MEMORY = "Use a smaller model, or give the box more memory."
@@ -126,6 +127,8 @@ def _run(command: list[str], timeout_s: float) -> _Ending:
             start_new_session=True,
         )
         be_ended_first(child.pid)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.setpriority(os.PRIO_PROCESS, child.pid, NICE)
         try:
             code: int | None = child.wait(timeout_s)
         except subprocess.TimeoutExpired:
