@@ -19,7 +19,7 @@ from tools.soaking.box import MAX_MODEL_BYTES, REPOSITORY, Box
 from tools.soaking.clients import Client
 from tools.soaking.journal import Journal
 from tools.soaking.material import DATA, Material
-from tools.soaking.plan import PLAIN, Step
+from tools.soaking.plan import CLASSIFIERS, PLAIN, Step
 
 BAD_NAMES = 6  # that bad drops take turns with
 COMMAND_LIMIT_S = 30.0  # on a loaded box; `edgeq status` itself is held to it
@@ -42,7 +42,7 @@ class Actions:
     def table(self) -> Mapping[str, Act]:
         """Return what this does, by kind."""
         bad = ("truncated drop", "random drop", "flipped drop", "empty drop")
-        commands = ("rollback", "pin", "unpin", "recalibrate")
+        commands = ("rollback", "pin", "recalibrate")
         return {
             "good drop": self.good_drop,
             "plain drop": lambda step: self._drop_variant(PLAIN, step.seed),
@@ -56,6 +56,7 @@ class Actions:
             "folder": self._folder,
             "odd name": self._odd_name,
             **{kind: self._command(kind) for kind in commands},
+            "unpin": lambda step: self.unpin(),
             "unload and load": self._unload_and_load,
             "load by request": self._load_by_request,
             "drift": self._drift,
@@ -178,6 +179,11 @@ class Actions:
     def resume(self) -> None:
         """End safe mode, where kills have led to it, as a person does."""
         self._call("resume")
+
+    def unpin(self) -> None:
+        """Let every model take drops again: one that is pinned for long does nothing else."""
+        for name in CLASSIFIERS:
+            self._call("unpin", name=name)
 
     def ask(self, path: str, body: bytes = b"{}") -> Answer:
         connection = Connection(self._box.socket)

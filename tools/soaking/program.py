@@ -138,11 +138,10 @@ class Soak:
         """Without trouble, the last good drop of each model comes to serve."""
         self._actions.close()
         self._actions.resume()
+        self._actions.unpin()
         self.box.write_config()
         wanted = {}
         for number, name in enumerate(MODELS):
-            if name in CLASSIFIERS:
-                self.box.client.call("unpin", name=name)
             content = self._material.variant(name, -self._options.seed - number & 0xFFFFFFFF)
             self.box.drop(content, name)
             wanted[name] = hashlib.sha256(content).hexdigest()
