@@ -7,6 +7,7 @@ rename, fsync of the directory (litestream and SQLite do the same).
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 COPY_CHUNK_BYTES = 1 << 20
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # the disk's, not a file's
 TEMPORARY_PREFIX = ".tmp-"  # what a crash can leave behind; `sweep_temporaries` removes it
 
 
@@ -43,12 +45,18 @@ def _temporary_for(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_writer(path: Path, *, mode: int = 0o640) -> Iterator[BinaryIO]:
-    """Yield a binary file that becomes `path` when the block ends, and vanishes if it raises."""
+def atomic_writer(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
+    """Yield a binary file that becomes `path` when the block ends, and vanishes if it raises.
+
+    Its mode is `mode` whatever the umask is; without one it is 0640 less the umask.
+    """
     temporary = _temporary_for(path)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o640 if mode is None else mode)
     try:
         with os.fdopen(fd, "wb") as file:
+            if mode is not None:
+                os.fchmod(fd, mode)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -60,8 +68,8 @@ def atomic_writer(path: Path, *, mode: int = 0o640) -> Iterator[BinaryIO]:
     fsync_directory(path.parent)
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o640) -> None:
-    """Replace the content of `path` by `data`, durably."""
+def write_atomic(path: Path, data: bytes, *, mode: int | None = None) -> None:
+    """Replace the content of `path` by `data`, durably; `mode` as for `atomic_writer`."""
     with atomic_writer(path, mode=mode) as file:
         file.write(data)
 

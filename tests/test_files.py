@@ -120,16 +120,19 @@ def test_a_reader_never_sees_a_mixture(target: Path) -> None:
     assert set(seen) <= {b"old", *contents}
 
 
-def test_the_mode_is_what_was_asked_less_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0o022)
+@pytest.mark.parametrize(("umask", "usual"), [(0o022, 0o640), (0o077, 0o600)])
+def test_a_mode_that_was_asked_for_does_not_depend_on_the_umask(
+    tmp_path: Path, umask: int, usual: int
+) -> None:
+    before = os.umask(umask)
     try:
         files.write_atomic(tmp_path / "secret", b"", mode=0o600)
         files.write_atomic(tmp_path / "usual", b"")
-        files.write_atomic(tmp_path / "status", b"", mode=0o666)
+        files.write_atomic(tmp_path / "status", b"", mode=0o644)
     finally:
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert modes == {"secret": 0o600, "usual": 0o640, "status": 0o644}
+    assert modes == {"secret": 0o600, "usual": usual, "status": 0o644}
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "\u6a21" * 85])

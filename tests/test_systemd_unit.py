@@ -18,7 +18,9 @@ from edgeq.systemd import STORE_MAXIMUM
 SYSTEMD = Path(__file__).resolve().parents[1] / "systemd"
 UNIT = SYSTEMD / "edgeq.service"
 SOCKET = SYSTEMD / "edgeq.socket"
-MAX_EXPOSURE = 1.7
+CPU_ONLY = SYSTEMD / "edgeq-cpu.conf"
+MAX_EXPOSURE = 1.3
+MAX_EXPOSURE_CPU_ONLY = 1.0
 
 # What systemd learned after 249, the oldest that edgeq runs under, and 252 takes without a word.
 NEWER_THAN_249 = {
@@ -65,11 +67,32 @@ def test_verify_would_have_said_something(tmp_path):
     assert "WatchdogSecs" in tool("systemd-analyze", "verify", broken).stderr
 
 
+def exposure(unit: Path) -> float:
+    judged = tool("systemd-analyze", "security", "--offline=true", "--no-pager", unit)
+    found = re.search(r"exposure level for edgeq\.service: ([\d.]+)", judged.stdout)
+    assert found, judged.stderr
+    return float(found[1])
+
+
+def with_drop_in(folder: Path) -> Path:
+    """Return the unit as the drop-in leaves it: offline, systemd-analyze reads no drop-ins."""
+    unit = folder / "edgeq.service"
+    section, _, rest = UNIT.read_text().partition("[Install]")
+    own = [line for line in CPU_ONLY.read_text().splitlines() if line and line[0] not in "#["]
+    unit.write_text("\n".join([section, *own, f"[Install]{rest}"]))
+    return unit
+
+
 def test_the_unit_is_hardly_exposed():
-    judged = tool("systemd-analyze", "security", "--offline=true", "--no-pager", UNIT)
-    exposure = re.search(r"exposure level for edgeq\.service: ([\d.]+)", judged.stdout)
-    assert exposure, judged.stderr
-    assert float(exposure[1]) <= MAX_EXPOSURE
+    assert exposure(UNIT) <= MAX_EXPOSURE
+
+
+def test_without_a_gpu_it_is_exposed_even_less(tmp_path):
+    unit = with_drop_in(tmp_path)
+    assert exposure(unit) <= MAX_EXPOSURE_CPU_ONLY
+    verified = tool("systemd-analyze", "verify", unit)
+    assert (verified.stdout, verified.stderr, verified.returncode) == ("", "", 0)
+    assert not NEWER_THAN_249 & set(settings(unit))
 
 
 def test_the_unit_needs_no_newer_systemd_than_249():
@@ -90,9 +113,20 @@ def test_start_and_reload_read_the_same_file():
 def test_the_folders_are_those_of_the_configuration():
     unit, config = settings(), Config()
     assert config.state_dir == Path("/var/lib") / unit["StateDirectory"][0]
-    created = [line.split()[1] for line in (SYSTEMD / "edgeq.tmpfiles.conf").read_text().split("\n")
-               if line.startswith("d ")]  # fmt: skip
-    assert created == [str(config.state_dir), str(config.models_dir)]
+    made = (SYSTEMD / "edgeq.tmpfiles.conf").read_text().splitlines()
+    created = [line.split()[1] for line in made if line.startswith("d ")]
+    parent = str(config.models_dir.parent)
+    assert created == [parent, str(config.models_dir), str(config.state_dir)]
+    assert unit["ReadWritePaths"] == [f"-{parent}"]
+    assert config.socket_path == Path("/run") / unit["RuntimeDirectory"][0] / "edgeq.sock"
+
+
+def test_what_the_daemon_keeps_is_its_own_and_its_socket_the_group_s():
+    unit = settings()
+    assert unit["UMask"] == ["0077"]
+    assert unit["StateDirectoryMode"] == unit["CacheDirectoryMode"] == ["0700"]
+    assert unit["RuntimeDirectoryMode"] == ["0750"]
+    assert not Config().models_dir.is_relative_to(Config().state_dir)
 
 
 def test_stopping_waits_longer_than_the_drain():
@@ -138,7 +172,7 @@ def test_what_a_confined_probe_and_a_niced_build_call_is_given_back():
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="making users in another root needs root")
 def test_user_groups_and_folders_are_made_and_making_them_again_changes_nothing(tmp_path):
-    for folder in ("etc", "var/lib"):
+    for folder in ("etc", "var/lib", "srv"):
         (tmp_path / folder).mkdir(parents=True)
     for _ in range(2):
         for name, kind in (("systemd-sysusers", "sysusers"), ("systemd-tmpfiles", "tmpfiles")):
@@ -146,7 +180,8 @@ def test_user_groups_and_folders_are_made_and_making_them_again_changes_nothing(
             made = tool(name, *arguments, f"--root={tmp_path}", SYSTEMD / f"edgeq.{kind}.conf")
             assert made.returncode == 0, made.stderr
     groups = (tmp_path / "etc" / "group").read_text()
-    for group in settings()["SupplementaryGroups"][0].split():
+    for group in ("video", "render"):
         assert re.search(rf"^{group}:.*\bedgeq$", groups, re.M), groups
-    models = tmp_path / "var/lib/edgeq/models"
-    assert models.stat().st_mode & 0o7777 == 0o2770
+    modes = {"srv/edgeq": 0o750, "srv/edgeq/models": 0o2770, "var/lib/edgeq": 0o700}
+    found = {name: (tmp_path / name).stat().st_mode & 0o7777 for name in modes}
+    assert found == modes

@@ -40,6 +40,7 @@ JETSON_DEVICES = (
     "/dev/nvhost-as-gpu", "/dev/nvhost-prof-gpu", "/dev/nvgpu/igpu0/ctrl", "/dev/dri/renderD128",
     "/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm",
 )  # fmt: skip
+PRIVATE = 0o077  # of the daemon and its children: samples, models and the registry are its own
 FALLBACK_COST = (
     "tflite-runtime runs INT8 without XNNPACK (5 to 16 times slower) and crashes on damaged files"
 )
@@ -79,7 +80,11 @@ def run_daemon(options: argparse.Namespace) -> int:
     config = load_config(options)
     log.configure(config.log.format, config.log.level)
     path = options.config or os.environ.get("EDGEQ_CONFIG")
-    Daemon(Path(path) if path else None, environment()).run()
+    before = os.umask(PRIVATE)
+    try:
+        Daemon(Path(path) if path else None, environment()).run()
+    finally:
+        os.umask(before)
     return 0
 
 

@@ -29,6 +29,7 @@ from edgeq.samples.store import StoreOptions
 from edgeq.swap import ProbationOptions, SwapOptions
 
 SOCKET_NAME = "edgeq.sock"
+STATE_ROOT, RUNTIME_ROOT = Path("/var/lib"), Path("/run")  # of services: file-hierarchy(7)
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less the final zero
 
 Method = Literal["auto", "entropy", "percentile", "mse", "max"]
@@ -290,7 +291,7 @@ class Config(Section):
     """The whole configuration."""
 
     models_dir: AbsolutePath = Field(
-        default=Path("/var/lib/edgeq/models"), description="the drop folder: NAME.tflite"
+        default=Path("/srv/edgeq/models"), description="the drop folder: NAME.tflite"
     )
     state_dir: AbsolutePath = Field(
         default=Path("/var/lib/edgeq"), description="registry, bundles, samples and quarantine"
@@ -311,8 +312,13 @@ class Config(Section):
 
     @property
     def socket_path(self) -> Path:
-        """Where the daemon listens for local clients, and where commands find it."""
-        return self.server.unix_socket or self.state_dir / SOCKET_NAME
+        """Where the daemon listens for local clients, and where commands find it.
+
+        A service's state is private, and /run/NAME is where its clients look for it.
+        """
+        is_service = self.state_dir.parent == STATE_ROOT
+        folder = RUNTIME_ROOT / self.state_dir.name if is_service else self.state_dir
+        return self.server.unix_socket or folder / SOCKET_NAME
 
     @model_validator(mode="after")
     def _socket_fits(self) -> Config:

@@ -106,7 +106,8 @@ class Server(Section):
     )
     unix_socket: AbsolutePath | None = Field(
         default=None,
-        description="socket for local clients and admin calls; null: STATE_DIR/edgeq.sock",
+        description="socket for local clients and admin calls; null: STATE_DIR/edgeq.sock, or "
+        "/run/NAME/edgeq.sock where state_dir is /var/lib/NAME",
     )
     auth: Auth = Auth()
     tls: Tls = Tls()

@@ -132,6 +132,14 @@ def test_the_socket_is_in_the_state_folder_unless_named(write):
     assert load(write("server: {unix_socket: /u}"), {}).socket_path == Path("/u")
 
 
+def test_the_socket_of_a_service_is_not_in_its_private_state_folder(write):
+    assert load(write("state_dir: /var/lib/edgeq"), {}).socket_path == Path("/run/edgeq/edgeq.sock")
+    other = load(write("state_dir: /var/lib/other"), {})
+    assert other.socket_path == Path("/run/other/edgeq.sock")
+    deeper = load(write("state_dir: /var/lib/other/state"), {})
+    assert deeper.socket_path == Path("/var/lib/other/state/edgeq.sock")
+
+
 def test_a_socket_path_that_linux_cannot_bind_is_refused(write):
     assert "Linux takes 107" in failure(write(f"state_dir: /{'s' * 100}"))
 
