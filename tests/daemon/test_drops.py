@@ -5,8 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
+
+from edgeq.files import sha256_file
 from edgeq.intake.quarantine import Entry
-from tests.daemon.conftest import House
+from tests.daemon.conftest import House, fill, install
+from tools.swap_bench.drops import variant
 
 SPARSE_BYTES = 1 << 40
 
@@ -66,3 +70,21 @@ def test_what_is_refused_for_its_bytes_is_kept(house: House):
     scan(house)
     (file,) = kept(house)
     assert file.read_bytes() == b"Dear all, where is it?\n"
+
+
+def test_a_drop_that_is_replaced_while_it_is_built_is_never_served(
+    house: House, built: Path, digits: Path, images: list[dict[str, np.ndarray]], tmp_path: Path
+):
+    house.drop(digits / "digits.tflite")
+    fill(house, images)
+    deployment = install(house, built)
+    newest = tmp_path / "newest.tflite"
+    newest.write_bytes(variant((digits / "digits_v2.tflite").read_bytes(), seed=0))
+    house.drop(digits / "digits_v2.tflite")
+    assert deployment.building is not None
+    house.drop(newest)
+    ended = [house.finish_build() for _ in range(2)]
+    assert sorted(outcome.outcome for outcome in ended) == ["cancelled", "succeeded"]
+    assert deployment.version == "3"
+    assert deployment.model_sha256 == sha256_file(newest)
+    assert not list(house.context.paths.staging.iterdir())

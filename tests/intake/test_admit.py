@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,17 +171,27 @@ def test_a_drop_that_changed_since_the_scan_has_not_settled(
     assert intake.refuse(candidate).stage == "settle"
 
 
+def _append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def _replace(path: Path) -> None:
+    path.with_name("new").write_bytes(b"y" * 100)
+    path.with_name("new").rename(path)
+
+
 @pytest.mark.usefixtures("no_probe")
-def test_a_drop_that_grows_during_the_copy_has_not_settled(
-    intake: Intake, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", [_append, _replace, Path.unlink])
+def test_a_drop_that_changes_during_the_copy_has_not_settled(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
 ) -> None:
     candidate = intake.drop(b"x" * 100)
     real = files.copy_durably
 
     def slow(source: Any, target: Path, *, max_bytes: int) -> Any:
         copied = real(source, target, max_bytes=max_bytes)
-        with candidate.path.open("ab") as file:
-            file.write(b"more")
+        change(candidate.path)
         return copied
 
     monkeypatch.setattr(files, "copy_durably", slow)
