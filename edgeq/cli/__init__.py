@@ -29,7 +29,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "measuring": ("eval", "bench"),
     "reporting": ("report",),
     "remote": (
-        "status", "pin", "unpin", "recalibrate", "history", "rollback", "quarantine", "reload",
+        "status", "pin", "unpin", "recalibrate", "history", "rollback", "quarantine", "resume",
+        "reload",
     ),
     "samples": ("samples",),
 }  # fmt: skip

@@ -52,6 +52,11 @@ def register(commands: Subparsers) -> None:
     add_daemon(parser)
     _register_quarantine(commands)
     parser = add_command(
+        commands, "resume", run_resume,
+        help="end safe mode: take drops and build again", example="edgeq resume",
+    )  # fmt: skip
+    add_daemon(parser)
+    parser = add_command(
         commands, "reload", run_reload,
         help="re-read the configuration; returns when it is in force",
         example="edgeq reload --wait",
@@ -119,6 +124,10 @@ def _print_status(status: Mapping[str, Any]) -> None:
     rows = [_status_row(name, model) for name, model in sorted(status["models"].items())]
     header = ("model", "state", "version", "engine", "method", "p50 ms", "samples", "note")
     print_table(header, rows)
+    if safe_mode := status.get("safe_mode"):
+        wait = f"{safe_mode['ends_in_s'] / 60:.0f} min"
+        print(f"\nSafe mode, nothing is built: {safe_mode['reason']}; it ends in {wait}, or by")
+        print("edgeq resume")
     if status["quarantine"]:
         print(f"\n{len(status['quarantine'])} drops in quarantine: edgeq quarantine list")
 
@@ -218,6 +227,13 @@ def _print_quarantine(result: Mapping[str, Any]) -> None:
         return
     for key, value in result.items():
         print(f"{key:8s} {clock(value) if key == 'time' else printable(str(value))}")
+
+
+def run_resume(options: argparse.Namespace) -> int:
+    """`edgeq resume`."""
+    result = client_of(options).call("resume")
+    said = "drops are taken again" if result["resumed"] else "it was not in safe mode"
+    return show(options, result, lambda _: print(said))
 
 
 def run_reload(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from edgeq.bundle import REPORT
 from edgeq.daemon.deployer import Deployer
 from edgeq.daemon.deployment import Context, Deployment
 from edgeq.daemon.jobs import build_key
+from edgeq.daemon.starts import SAFE_MODE_REFUSAL
 from edgeq.daemon.status import event_dict, status
 from edgeq.errors import ConflictError, InvalidRequestError, NotFoundError, SampleError
 from edgeq.samples.decode import decode_bytes
@@ -56,6 +57,7 @@ class AdminCommands:
             "quarantine": self._quarantine,
             "samples": self._samples,
             "samples-add": self._samples_add,
+            "resume": self._resume,
             "reload": lambda _arguments, _body: self._reload(),
         }
 
@@ -130,7 +132,15 @@ class AdminCommands:
         self._on_deploy_thread(lambda: self._deployer.recalibrate(deployment, "request"))
         return {"name": deployment.name, "samples": len(deployment.store), "state": "building"}
 
+    def _resume(self, _arguments: Arguments, _body: bytes) -> Any:
+        was_safe = self._context.starts.safe_mode is not None
+        leave = self._deployer.failures.leave_safe_mode
+        self._on_deploy_thread(lambda: leave(is_asked_for=True))
+        return {"resumed": was_safe}
+
     def _why_not_recalibrate(self, deployment: Deployment) -> str:
+        if self._context.starts.safe_mode is not None:
+            return SAFE_MODE_REFUSAL
         if not deployment.version:
             return "nothing serves"
         if deployment.method == "as-is":

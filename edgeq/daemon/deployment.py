@@ -97,6 +97,7 @@ class Context:
     quarantine: Quarantine
     metrics: Metrics
     starts: Starts = field(default_factory=Starts)
+    stuck: Mapping[str, tuple[str, float]] = field(default_factory=dict)  # threads, as Duties says
     turn: TurnBudget = field(default_factory=TurnBudget)  # of the loop that serves all models
     root: Path = Path("/")  # of the filesystem that holds proc and sys
 

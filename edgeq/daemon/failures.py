@@ -63,7 +63,7 @@ class Failures:
     def replace(self, deployment: Deployment, hang: Hang) -> None:
         """Serve something else than an engine that hung: the CPU's, the version before, float."""
         registry, name, version = self._context.registry, deployment.name, int(hang.version)
-        registry.record(name, "engine hung", hang.words, version=version)
+        self._context.events.record(name, "engine hung", hang.words, version=version)
         live = registry.live(name)
         if live is None or live.version != version:
             return  # an older one, whose successor serves
@@ -89,7 +89,7 @@ class Failures:
         if self._context.registry.previous(deployment.name) is None:
             return False
         try:
-            self._publisher.rollback(deployment, hang.words)
+            self._publisher.rollback(deployment, hang.words, is_bad=True)
         except EdgeqError as error:
             fields = {"model": deployment.name, "reason": error.message}
             logger.error("the version before cannot serve", extra=fields)
@@ -104,7 +104,7 @@ class Failures:
         if was is None:
             return
         starts.leave(is_asked_for=is_asked_for)
-        self._context.registry.record("", "safe mode ended", why)
+        self._context.events.record("", "safe mode ended", why)
         logger.warning("safe mode ended", extra={"reason": why})
         for deployment in list(self._models.deployments.values()):
             if deployment.slot.live is not None and not deployment.slot.live.fault:

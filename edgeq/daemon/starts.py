@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 Allowed = Literal["all", "cpu", "float", "none"]  # engines: any, no GPU's, float models only
 
+SAFE_MODE_REFUSAL = "edgeq is in safe mode and only serves; `edgeq resume` ends it"
 NOTE_BYTES = 4096
 HUNG_KEPT = 24  # engines
 MOST_HANGS = 3  # of an engine that nothing can replace, before it is not loaded any more

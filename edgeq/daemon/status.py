@@ -21,11 +21,17 @@ VERSIONS_SHOWN = 10  # of each model
 
 
 def status(context: Context, deployments: list[Deployment], started: float) -> dict[str, Any]:
-    """Return every model, the latest events and the quarantine."""
+    """Return every model, the latest events, the quarantine, and what supervision found."""
+    safe_mode = context.starts.safe_mode
     return {
         "edgeq": edgeq.__version__,
         "now": time.time(),
         "started": started,
+        "safe_mode": safe_mode.as_status() if safe_mode else None,
+        "stuck": [
+            {"thread": name, "doing": doing, "seconds": round(seconds)}
+            for name, (doing, seconds) in context.stuck.items()
+        ],
         "models": {d.name: _model(context, d) for d in deployments},
         "events": [event_dict(event) for event in context.registry.events(EVENTS_SHOWN)],
         "quarantine": [asdict(entry) for entry in context.quarantine.entries()],

@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -93,7 +93,6 @@ class Supervision:
         self._hangs = HangWatch()
         self._noted: set[object] = set()  # runs and stuck threads that were told of
         self._is_late = self._is_ending = self._is_leaving = False
-        self.stuck: Mapping[str, tuple[str, float]] = {}
 
     def look(self, now: float, deployments: Sequence[Deployment]) -> bool:
         """Look at everything; True where the watchdog may be told that all is well."""
@@ -164,8 +163,8 @@ class Supervision:
     # ---- threads
 
     def _look_at_threads(self, now: float) -> None:
-        self.stuck = self._duties.longer_than(STUCK_S, now)
-        for name, (doing, seconds) in self.stuck.items():
+        self._context.stuck = self._duties.longer_than(STUCK_S, now)
+        for name, (doing, seconds) in self._context.stuck.items():
             key = name, doing, round(now - seconds)
             if key not in self._noted:
                 self._noted.add(key)

@@ -19,6 +19,7 @@ from typing import Any
 from edgeq import files
 from edgeq.daemon.deployer import Deployer
 from edgeq.daemon.drops import Received, receive
+from edgeq.daemon.starts import SAFE_MODE_REFUSAL
 from edgeq.errors import (
     ConflictError,
     InvalidRequestError,
@@ -63,6 +64,8 @@ class Uploads:
         if len(content) > limit:
             raise TooLargeError(f"the model has {len(content)} bytes; at most {limit} are taken")
         self._refuse_pinned(name)
+        if self._context.starts.safe_mode is not None:
+            raise UnavailableError(f"the model is not taken: {SAFE_MODE_REFUSAL}")
         with self._turn, self._staged(name, content, signature) as candidate:
             received = receive(self._context, candidate, is_asked_for=True)
             try:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "run", "build", "calibrate", "merge", "export", "eval", "bench", "report", "status", "history",
     "rollback", "pin", "unpin", "recalibrate", "quarantine", "samples", "reload", "check-config",
-    "doctor",
+    "doctor", "resume",
 }  # fmt: skip
 WITHOUT_JSON = {"run"}
 

@@ -12,6 +12,7 @@ import pytest
 from edgeq.bundle import Bundle
 from tests.e2e.daemon import Daemon
 
+NO_SAFE_MODE = {"EDGEQ_SAFE_MODE_UNCLEAN_STARTS": "0"}
 RESTART_S = 15.0  # a loaded machine; on an idle one it is under a second
 
 
@@ -74,7 +75,7 @@ def test_after_kill_9_the_last_commit_serves_and_the_rest_is_redone(
 @pytest.mark.slow
 def test_killed_again_and_again_it_never_loses_its_commit(daemon: Daemon, digits: Path):
     """Kills at 12 moments of a drop's way to INT8, one after the other on the same state."""
-    daemon.start()
+    daemon.start(NO_SAFE_MODE)
     daemon.drop(digits / "digits.tflite", "digits")
     daemon.wait_served("digits")
     daemon.client.add_samples("digits", digits / "digits_samples.npz")
@@ -84,7 +85,7 @@ def test_killed_again_and_again_it_never_loses_its_commit(daemon: Daemon, digits
         time.sleep(0.3 + 0.15 * number)
         before = daemon.status()["models"]["digits"]["live"]["version"]
         daemon.stop(signal.SIGKILL)
-        assert daemon.start() < RESTART_S
+        assert daemon.start(NO_SAFE_MODE) < RESTART_S
         live = daemon.status()["models"]["digits"]["live"]
         assert live is not None
         assert int(live["version"]) >= int(before)

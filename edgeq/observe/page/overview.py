@@ -51,7 +51,8 @@ def headline(status: Status) -> str:
     """Return how the box is, in a few words; the page's title begins with it."""
     models = status["models"].values()
     served = sum(1 for model in models if model["live"])
-    parts = [f"{served} of {plural(len(models), 'model')} served"]
+    parts = ["safe mode"] if status.get("safe_mode") else []
+    parts += [f"{served} of {plural(len(models), 'model')} served"]
     building = sum(1 for model in models if model["build"])
     drifting = sum(1 for model in models if model["drift"] and model["drift"]["active"])
     parts += [f"{building} building"] if building else []
@@ -77,7 +78,7 @@ def attention(status: Status) -> Element:
     """Return the list of what is wrong, or that nothing is."""
     found = concerns(dict(sorted(status["models"].items())))
     refused = len(status["quarantine"])
-    items = [_concern(*each) for each in found]
+    items = [*_of_the_daemon(status), *(_concern(*each) for each in found)]
     if refused:
         link = element("a", f"{plural(refused, 'drop')} refused", href="#quarantine")
         items.append(element("li", badge("quarantine", "dim"), element("div", link, ".")))
@@ -89,6 +90,22 @@ def attention(status: Status) -> Element:
         id="attention",
         aria_labelledby="attention-title",
     )
+
+
+def _of_the_daemon(status: Status) -> Iterator[Element]:
+    if safe_mode := status.get("safe_mode"):
+        minutes = f"{safe_mode['ends_in_s'] / 60:.0f} min"
+        said = (
+            f"Nothing is built and no drop is taken: {safe_mode['reason']}. "
+            f"Engines: {safe_mode['engines']}. It ends in {minutes}, or with "
+        )
+        body = element("div", said, command("edgeq resume"))
+        yield element("li", badge("safe mode", "bad"), body, data_key="safe-mode")
+    for thread in status.get("stuck", ()):
+        said = f"The thread {thread['thread']} has been at {thread['doing']} for "
+        wait = f"{thread['seconds']:,} s. "
+        body = element("div", said, wait, command("journalctl -u edgeq"))
+        yield element("li", badge("stuck", "bad"), body, data_key=f"stuck-{thread['thread']}")
 
 
 def _concern(kind: str, name: str, what: str, line: str) -> Element:

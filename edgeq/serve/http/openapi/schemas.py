@@ -203,6 +203,8 @@ def _status() -> dict[str, Schema]:
             edgeq=TEXT,
             now=TIME,
             started=TIME,
+            safe_mode=nullable(ANYTHING),
+            stuck=array_of(ANYTHING),
             models={"type": "object", "additionalProperties": model},
             events=array_of(ref("Event")),
             quarantine=array_of(ref("QuarantineEntry")),
