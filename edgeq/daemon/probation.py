@@ -52,6 +52,7 @@ class ProbationWatch:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._ended: set[str] = set()  # models whose breadcrumb the disk has kept
 
     # ---- the breadcrumb
 
@@ -59,6 +60,7 @@ class ProbationWatch:
         """Leave the breadcrumb, before the version is committed; none where it is the first."""
         registry, name = self._context.registry, deployment.name
         before = registry.live(name)
+        self._ended.discard(name)
         if before is not None:
             latency = deployment.latencies.of(before.version, before.engine)
             registry.note_probation(
@@ -146,9 +148,19 @@ class ProbationWatch:
     def end(self, deployment: Deployment) -> None:
         """Forget the breadcrumb, and free the previous version's engine."""
         self._drop(deployment)
+        self._ended.add(deployment.name)
+        self.end_late(deployment)
+
+    def end_late(self, deployment: Deployment) -> None:
+        """Forget the breadcrumb that the disk kept: a death from now on is not in its probation."""
+        name = deployment.name
+        if name not in self._ended:
+            return
         try:
-            self._context.registry.end_probation(deployment.name)
-        except RegistryError as error:  # it would be watched once more after a restart
+            if deployment.probation is None:
+                self._context.registry.end_probation(name)
+            self._ended.discard(name)
+        except RegistryError as error:  # until then it would be watched again after a restart
             if self._context.faults.note_error(error) is None:
                 raise
 

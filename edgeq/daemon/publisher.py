@@ -208,11 +208,12 @@ class Publisher:
         logger.warning("restored without a record", extra=_fields(version))
 
     def record_late(self, deployment: Deployment) -> None:
-        """Record a rollback that the disk refused to record.
+        """Record a rollback, or the end of a probation, that the disk refused to record.
 
         Raises:
-            RegistryError: it still refuses.
+            RegistryError: it still refuses the rollback.
         """
+        self._watch.end_late(deployment)
         if deployment.unrecorded is not None:
             version, reason = deployment.unrecorded
             self._context.registry.rollback(deployment.name, reason, to=version)

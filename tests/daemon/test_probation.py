@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from edgeq.daemon.deployment import Deployment
 from edgeq.daemon.loading import load_engine
 from edgeq.daemon.status import status
 from edgeq.engines.cpu import CpuEngine
-from edgeq.errors import EngineError
+from edgeq.errors import EngineError, RegistryError
 from edgeq.registry import Event
 from edgeq.swap import shadow
 from tests.daemon.conftest import House, fill, install, states
@@ -304,6 +305,26 @@ def test_stops_are_no_deaths(house, digits, built):
         house.deployer.deployments.clear()
         house.deployer.restore()
     assert house.deployer.deployments["digits"].version == "2"
+
+
+def test_a_probation_that_ends_on_a_full_disk_is_over_once_there_is_room(
+    house, digits, built, monkeypatch
+):
+    deployment, registry = serve_int8(house, digits, built), house.context.registry
+
+    def refuse(_: str) -> None:
+        raise RegistryError("the registry cannot be used: database or disk is full") from (
+            sqlite3.OperationalError("database or disk is full")
+        )
+
+    with monkeypatch.context() as full:
+        full.setattr(registry, "end_probation", refuse)
+        pass_probation(house, deployment)
+        house.deployer.check_probation(deployment)
+        assert registry.probation("digits") is not None
+    assert deployment.state == "serving"
+    house.deployer.check_probation(deployment)
+    assert registry.probation("digits") is None
 
 
 def test_a_pinned_version_that_fails_stays_and_is_said(house, digits, images, rebuilt):
