@@ -31,9 +31,9 @@ order of reading; the first line of each says what goes in and what comes out.
     serve/http/openapi/  the routes -> the OpenAPI description of all that is served over HTTP
                       document operations schemas
     serve/grpc/   the same over gRPC
-                      frontend held_port credentials gate peers service infer stream
-                      request_message response_message models repository regions messages schema
-                      status
+                      frontend held_port library_log credentials gate peers service infer
+                      stream request_message response_message models repository regions
+                      messages schema status
     intake/       drop folder -> admitted model, or quarantine
                       watch hints names companion admit signature content damage
                       child answer probe sandbox seccomp syscalls landlock quarantine

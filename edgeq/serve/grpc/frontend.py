@@ -13,6 +13,7 @@ from edgeq.errors import EdgeqError
 from edgeq.serve.grpc.credentials import ServerCertificates
 from edgeq.serve.grpc.gate import Gate
 from edgeq.serve.grpc.held_port import HeldPort
+from edgeq.serve.grpc.library_log import ClientsFaults
 from edgeq.serve.grpc.service import GrpcParts, Service
 from edgeq.serve.limits import Limits
 from edgeq.serve.listening import TcpAddress
@@ -56,6 +57,7 @@ class GrpcFrontend:
         self._gate = Gate(parts.rights, options.limits, asks_certificates=asks)
         self._service = Service(parts, self._gate)
         self._server: Any = None
+        self._faults = ClientsFaults()
         self.port = 0  # once it has started
 
     async def start(self) -> None:
@@ -64,6 +66,7 @@ class GrpcFrontend:
         Raises:
             EdgeqError: the port is in use or not allowed, or the host is no address of this box.
         """
+        self._faults.install()
         self._server = grpc.aio.server(
             handlers=[self._service.handler()],
             options=_arguments(self._options.limits, is_shared=self._held is not None),
@@ -108,6 +111,7 @@ class GrpcFrontend:
         self._gate.cancel_all()
         await ending
         self._sweep.cancel()
+        self._faults.remove()
         if self._held is not None:
             await self._held.end()
 

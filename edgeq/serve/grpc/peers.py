@@ -36,7 +36,7 @@ def _host(address: str) -> str:
 
 
 def authorization_of(context: Context) -> str:
-    """Return the metadata of that name, "" where there is none."""
-    return next(
-        (value for key, value in context.invocation_metadata() if key == "authorization"), ""
+    """Return the metadata of that name, "" where there is none; two are joined, as HTTP's are."""
+    return ", ".join(
+        value for key, value in context.invocation_metadata() if key == "authorization"
     )

@@ -134,7 +134,12 @@ class SlowClient:
         if calls:
             self.call()
 
-    def call(self, name: str = "inference.GRPCInferenceService/ModelInfer") -> None:
+    def call(
+        self,
+        name: str = "inference.GRPCInferenceService/ModelInfer",
+        stream: int = 1,
+        **metadata: str,
+    ) -> None:
         fields = {
             ":method": "POST",
             ":scheme": "http",
@@ -142,12 +147,13 @@ class SlowClient:
             ":authority": "edgeq",
             "te": "trailers",
             "content-type": "application/grpc",
+            **metadata,
         }
         block = b"".join(
-            b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
-            for name, value in fields.items()
+            b"\x00" + b"".join(bytes([len(part)]) + part.encode("latin-1") for part in field)
+            for field in fields.items()
         )
-        self.frame(1, 0x4, 1, block)  # HEADERS, complete, of stream 1
+        self.frame(1, 0x4, stream, block)  # HEADERS, complete
 
     def frame(self, kind: int, flags: int, stream: int, content: bytes) -> None:
         head = struct.pack(">I", len(content))[1:] + bytes([kind, flags])
