@@ -18,10 +18,16 @@ from edgeq.registry.migrations import STATES
 from edgeq.registry.records import Event, SignedRelease, Version
 
 MAX_EVENTS = 10_000
+MAX_REFUSALS = 1000  # among them: whoever may only drop files must not push out all others
+MAX_DROPS = 10_000  # remembered under names that no model has
 COMMITTABLE = ("installed", "verified", "retired", "committed")
 SETTABLE = tuple(state for state in STATES if state != "committed")
 WERE_LIVE = "served > 0 AND state IN ('retired', 'rolled_back')"
 
+FORGET_REFUSALS = """DELETE FROM events WHERE kind = 'quarantined' AND id <= (SELECT id FROM events
+    WHERE kind = 'quarantined' ORDER BY id DESC LIMIT 1 OFFSET ?)"""
+FORGET_DROPS = """DELETE FROM drops WHERE rowid <= (SELECT MAX(rowid) FROM drops) - ?
+    AND name NOT IN (SELECT name FROM models)"""
 COLUMNS = "name, version, model_sha256, engine, method, directory, state, reason, created"
 
 
@@ -243,6 +249,8 @@ class Registry:
             )
             newest = cursor.lastrowid or 0
             connection.execute("DELETE FROM events WHERE id <= ?", (newest - MAX_EVENTS,))
+            if kind == "quarantined":
+                connection.execute(FORGET_REFUSALS, (MAX_REFUSALS,))
 
     def events(self, limit: int = 100, name: str | None = None) -> list[Event]:
         """Return the newest events, of one model or of all, newest first."""
@@ -263,6 +271,7 @@ class Registry:
             connection.execute(
                 "INSERT OR REPLACE INTO drops VALUES (?, ?, ?)", (name, sha256, outcome)
             )
+            connection.execute(FORGET_DROPS, (MAX_DROPS,))
 
     def drop_outcome(self, name: str, sha256: str) -> str | None:
         """Return what became of these bytes under this name, or None where they are new."""

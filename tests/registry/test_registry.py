@@ -233,6 +233,30 @@ def test_only_the_newest_events_are_kept(
     assert [event.message for event in registry.events(100)] == ["11", "10", "9", "8", "7"]
 
 
+def test_refusals_push_out_one_another_and_no_other_event(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeq.registry.registry.MAX_REFUSALS", 3)
+    registry.record("face", "committed", "version 1 serves")
+    for number in range(9):
+        registry.record(f"flood{number}", "quarantined", str(number))
+    messages = [event.message for event in registry.events(100)]
+    assert messages == ["8", "7", "6", "version 1 serves"]
+
+
+def test_drops_of_names_without_a_model_are_forgotten_after_a_while(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeq.registry.registry.MAX_DROPS", 3)
+    add(registry)
+    registry.drop_seen("face", "ab", "quarantined")
+    for number in range(9):
+        registry.drop_seen("flood", str(number), "quarantined")
+    known = [number for number in range(9) if registry.drop_outcome("flood", str(number))]
+    assert known == [6, 7, 8]
+    assert registry.drop_outcome("face", "ab") == "quarantined"
+
+
 def test_the_same_bytes_under_the_same_name_are_known(registry: Registry) -> None:
     registry.drop_seen("face", "ab", "quarantined")
     assert registry.drop_outcome("face", "ab") == "quarantined"
