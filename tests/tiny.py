@@ -112,3 +112,40 @@ def tiny_inputs(seed: int = 0) -> dict[str, Array]:
     """Return one input of `tiny_model`, standard normal."""
     random = np.random.default_rng(seed)
     return {"image": random.normal(size=(1, 8, 8, 3)).astype(np.float32)}
+
+
+def endless_model(*, grows: bool = False) -> Model:
+    """Return a WHILE without an end: 'x' -> 'y', float32 [1, 4]; its value may double each time."""
+    g = GraphBuilder({"x": (1, 4)})
+    for _ in range(2):
+        graph = schema.SubGraphT()
+        graph.tensors, graph.operators = [], []
+        g.model.proto.subgraphs.append(graph)
+    condition, body = Model(g.model.proto, 1), Model(g.model.proto, 2)
+    x = condition.add_tensor("x", (1, 4), "FLOAT32")
+    each = condition.add_tensor("each", (1, 4), "BOOL")
+    axes = condition.add_tensor("axes", (2,), "INT32", values=np.array([0, 1], np.int32))
+    always = condition.add_tensor("always", (), "BOOL")
+    reduce = condition.make_operator("REDUCE_ALL", 1, [each, axes], [always])
+    reduce.builtinOptionsType = schema.BuiltinOptions.ReducerOptions
+    reduce.builtinOptions = schema.ReducerOptionsT()
+    equal = condition.make_operator("GREATER_EQUAL", 1, [x, x], [each])
+    condition.operators.extend([equal, reduce])
+    _interface(condition, x, always)
+    x = body.add_tensor("x", (1, 4), "FLOAT32")
+    y = body.add_tensor("y", (2, 4) if grows else (1, 4), "FLOAT32")
+    step = body.make_operator(
+        "CONCATENATION" if grows else "RELU", 1, [x, x] if grows else [x], [y]
+    )
+    if grows:
+        step.builtinOptionsType = schema.BuiltinOptions.ConcatenationOptions
+        step.builtinOptions = schema.ConcatenationOptionsT()
+    body.operators.append(step)
+    _interface(body, x, y)
+    return g.finish(g.op("WHILE", g.inputs, ("y", (1, 4)), options="WhileOptions",
+                         condSubgraphIndex=1, bodySubgraphIndex=2))  # fmt: skip
+
+
+def _interface(model: Model, given: int, returned: int) -> None:
+    model.graph.inputs = np.array([given], np.int32)
+    model.graph.outputs = np.array([returned], np.int32)

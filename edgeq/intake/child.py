@@ -31,6 +31,7 @@ _SET_VARIABLES = {
 NICE = 10  # the requests of what serves come first, as beside a build
 _PHASE = re.compile(rb"^phase (\w+)$", re.MULTILINE)
 _DOING = {b"structure": "checking", b"load": "loading", b"run": "running"}
+_ENDLESS = "Use a smaller model; one that never ends is damaged, or was made to harm."
 _NO_MEMORY = "Use a smaller model, or give the box more memory."
 _CRASHES = "Export the model again; if that does not help, use a newer runtime (`edgeq doctor`)."
 
@@ -172,7 +173,7 @@ def _death(ending: _Ending, limits: ProbeLimits) -> DropError:
         return DropError(
             f"the model took longer than {limits.timeout_s:g} s ({ending.doing})",
             stage="probe",
-            hint="Use a smaller model, or raise the time limit of the probe.",
+            hint=_ENDLESS,
         )
     name = _signal_name(ending.code)
     if name == "SIGSYS":
@@ -183,12 +184,13 @@ def _death(ending: _Ending, limits: ProbeLimits) -> DropError:
         )
     if name == "SIGXCPU":
         reason = f"the model used more than {limits.cpu_s} s of CPU time while {ending.doing}"
-    elif name == "SIGKILL":
+        return DropError(reason, stage="probe", hint=_ENDLESS)
+    if name == "SIGKILL":
         reason = f"the probe was killed while {ending.doing}; the box may be out of memory"
         killed = DropError(reason, stage="probe", hint=_NO_MEMORY)
         killed.__cause__ = MemoryError("killed")  # the box's fault, until it happens again
         return killed
-    elif b"bad_alloc" in ending.log or b"MemoryError" in ending.log:
+    if b"bad_alloc" in ending.log or b"MemoryError" in ending.log:
         reason = f"the model needs more than {limits.memory_bytes >> 20} MiB while {ending.doing}"
     elif name:
         reason = f"the runtime crashed ({name}) while {ending.doing} the model"

@@ -121,7 +121,7 @@ def _memory_error(memory_bytes: int) -> dict[str, str]:
     return {
         "stage": "probe",
         "message": f"the model needs more than {memory_bytes >> 20} MiB of memory",
-        "hint": "Use a smaller model, or raise the memory limit of the probe.",
+        "hint": "Use a smaller model, or give the box more memory.",
     }
 
 
@@ -232,7 +232,7 @@ def _explained(error: EngineError, ops: Counter[str]) -> UnsupportedModelError:
         return UnsupportedModelError(
             "the runtime cannot set the model up and does not say why: most often it needs more "
             "memory than there is",
-            hint="Use a smaller model, or raise the memory limit of the probe.",
+            hint="Use a smaller model, or give the box more memory.",
         )
     return UnsupportedModelError(error.message, hint=error.hint)
 

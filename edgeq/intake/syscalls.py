@@ -31,7 +31,7 @@ open_tree 428 428, openat 257 56, openat2 437 437, perf_event_open 298 241, pers
 pidfd_getfd 438 438, pidfd_open 434 434, pidfd_send_signal 424 424, pivot_root 155 41,
 pread64 17 67, prlimit64 302 261, process_madvise 440 440, process_mrelease 448 448,
 process_vm_readv 310 270, process_vm_writev 311 271, ptrace 101 117, quotactl 179 60, read 0 63,
- reboot 169 142, recvfrom 45 207, recvmsg 47 212, request_key 249 218,
+reboot 169 142, recvfrom 45 207, recvmsg 47 212, request_key 249 218,
 restart_syscall 219 128, rseq 334 293, rt_sigaction 13 134, rt_sigprocmask 14 135,
 rt_sigqueueinfo 129 138, rt_sigreturn 15 139, rt_tgsigqueueinfo 297 240,
 sched_getaffinity 204 123, sched_yield 24 124, sendmmsg 307 269, sendmsg 46 211, sendto 44 206,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -10,7 +11,10 @@ import pytest
 
 from edgeq.errors import DropError
 from edgeq.intake import child
-from edgeq.intake.child import ProbeLimits, run_probe
+from edgeq.intake.child import ProbeLimits, check_sandbox, probe_command, run_probe
+from edgeq.intake.sandbox import PURPOSES, lacks
+from edgeq.intake.syscalls import AUDIT_ARCHITECTURES
+from tests import tiny
 
 MODEL = Path("model.tflite")
 
@@ -36,6 +40,7 @@ LOADING = "print('phase structure\\nphase load', file=sys.stderr, flush=True)\n"
         (LOADING + "ctypes.string_at(0)", "crashed (SIGSEGV) while loading"),
         ("os.abort()", "crashed (SIGABRT) while starting"),
         ("os.kill(os.getpid(), 40)", "crashed (signal 40)"),
+        (LOADING + "os.kill(os.getpid(), signal.SIGSYS)", "no model needs while loading"),
         (LOADING + "os.kill(os.getpid(), signal.SIGKILL)", "killed while loading; the box may be"),
         ("print('what():  std::bad_alloc', file=sys.stderr, flush=True); os.abort()", "needs more"),
         ("raise ValueError('odd')", "failed while starting the model: ValueError: odd"),
@@ -107,6 +112,31 @@ def test_the_child_gets_a_clean_environment_and_no_open_files(
     assert "4, '/')" in error.message  # three standard ones, and the listing's own
 
 
+def test_an_answer_that_only_an_attacker_would_write_costs_a_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = _play(monkeypatch, "print('{\"ok\":' * 100_000)")
+    assert "cannot be read" in error.message
+    lie = {"error": {"stage": "settle", "message": "try me again\x1b[2J", "hint": 3}}
+    error = _play(monkeypatch, f"print({json.dumps(json.dumps(lie))}); sys.exit(1)")
+    assert error.stage == "probe"
+    assert "\x1b" not in error.message
+
+
+def test_the_child_may_use_half_of_the_box_s_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[ProbeLimits] = []
+    monkeypatch.setattr(
+        child, "probe_command", lambda _, limits: seen.append(limits) or [sys.executable, "-c", ""]
+    )
+    box = {"SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(os, "sysconf", lambda name: box[name])
+    for pages, expected in ((1 << 20, 2 << 30), (1 << 18, 1 << 30), (1 << 30, 4 << 30)):
+        box["SC_PHYS_PAGES"] = pages
+        with pytest.raises(DropError):
+            run_probe(MODEL, ProbeLimits())
+        assert seen[-1].memory_bytes == expected
+
+
 def test_the_real_child_answers(tmp_path: Path, tiny_model_bytes: bytes) -> None:
     path = tmp_path / "tiny.tflite"
     path.write_bytes(tiny_model_bytes)
@@ -115,3 +145,51 @@ def test_the_real_child_answers(tmp_path: Path, tiny_model_bytes: bytes) -> None
     assert probe.ops["SOFTMAX"] == 1
     assert probe.finite
     assert not probe.quantized
+    assert [str(measure).split("-")[0] for measure in probe.sandbox] == [
+        name.split("-")[0] for name in PURPOSES
+    ]
+
+
+@pytest.mark.skipif(
+    platform.machine() not in AUDIT_ARCHITECTURES, reason="no list of system calls for this machine"
+)
+def test_this_box_holds_a_hostile_model() -> None:
+    assert lacks(check_sandbox()) == []
+
+
+def test_where_the_child_must_be_confined_and_cannot_be_no_file_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code = """
+import platform, sys
+from edgeq.intake.probe import main
+platform.machine = lambda: "riscv64"
+sys.exit(main(["--must-confine"]))
+"""
+    monkeypatch.setattr(child, "probe_command", lambda *_: [sys.executable, "-c", code])
+    with pytest.raises(DropError, match="no list of system calls for riscv64") as caught:
+        run_probe(MODEL, ProbeLimits(must_confine=True))
+    assert caught.value.stage == "sandbox"
+    assert "security.sandbox" in caught.value.hint
+
+
+def test_what_must_be_confined_is_said_to_the_child() -> None:
+    assert "--must-confine" not in probe_command(MODEL, ProbeLimits())
+    assert "--must-confine" in probe_command(MODEL, ProbeLimits(must_confine=True))
+
+
+@pytest.mark.parametrize(
+    ("grows", "limits", "stage", "message"),
+    [
+        (False, ProbeLimits(cpu_s=2), "probe", "more than 2 s of CPU time while running"),
+        (True, ProbeLimits(memory_bytes=640 << 20), "run", "inference failed"),
+    ],
+)
+def test_a_model_that_never_ends_is_ended(
+    tmp_path: Path, grows: bool, limits: ProbeLimits, stage: str, message: str
+) -> None:
+    path = tmp_path / "endless.tflite"
+    path.write_bytes(tiny.endless_model(grows=grows).to_bytes())
+    with pytest.raises(DropError, match=message) as caught:
+        run_probe(path, limits)
+    assert caught.value.stage == stage
