@@ -166,7 +166,7 @@ class Deployer:
         except (EdgeqError, OSError, MemoryError) as failure:
             kind = self.context.faults.note_error(failure, "a drop waits", model=deployment.name)
             error = as_edgeq_error(failure, kind)
-            self.models.fail(deployment, error)
+            self.models.fail(deployment, error, is_news=kind is None)
             if kind is None:
                 keep_refused(self.context, drop, "publish", error.message, error.hint)
             return error

@@ -60,11 +60,19 @@ class Models:
         window_s = self._context.config.swap.probation.window_s
         self.refresh(deployment, f"watched for {window_s:g} s" if is_watched else "")
 
-    def fail(self, deployment: Deployment, error: EdgeqError) -> None:
-        """Say that something went wrong; what serves, if anything does, is settled again."""
+    def fail(self, deployment: Deployment, error: EdgeqError, *, is_news: bool = True) -> None:
+        """Say that something went wrong; what serves, if anything does, is settled again.
+
+        Args:
+            deployment: the model.
+            error: what went wrong.
+            is_news: False for what is noted as a fault of the box already, again and again.
+        """
         if deployment.slot.live is not None:
             self._watch.begin(deployment)
         self.refresh(deployment, error.message)
+        if not is_news:
+            return
         self._context.events.record(deployment.name, "failed", error.message)
         logger.error("failed", extra={"model": deployment.name, "reason": error.message})
 

@@ -43,8 +43,8 @@ def link_spare(listener: Listener) -> None:
     spare = _spare_of(listener)
     if spare is not None and isinstance(listener.address, UnixAddress):
         with contextlib.suppress(OSError):
-            if not listener.address.path.exists():
-                listener.address.path.unlink(missing_ok=True)  # of a daemon that died
+            if _is_free(listener.address.path):
+                listener.address.path.unlink(missing_ok=True)
                 os.symlink(spare, listener.address.path)
 
 
@@ -56,6 +56,18 @@ def remove_spare(listener: Listener) -> None:
             if os.readlink(listener.address.path) == str(spare):
                 listener.address.path.unlink()
         shutil.rmtree(spare.parent, ignore_errors=True)
+
+
+def _is_free(path: Path) -> bool:
+    """True where nothing is, or what a daemon that died left: nobody answers there."""
+    if not path.exists():
+        return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+        try:
+            asked.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False
 
 
 def _spare_of(listener: Listener) -> Path | None:

@@ -122,6 +122,7 @@ class Starts:
     clock: Callable[[], float] = time.monotonic
     safe_mode: SafeMode | None = None
     problem: str = ""
+    refusal: OSError | None = None  # behind the problem
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -208,8 +209,9 @@ class Starts:
                 return
             try:
                 files.overwrite(self.path, note.to_json())
-                self.problem = ""
+                self.problem, self.refusal = "", None
             except OSError as error:
+                self.refusal = error
                 said = f"starts are not counted: {error}"
                 if said != self.problem:
                     logger.warning(said)

@@ -38,7 +38,7 @@ def count_start(context: Context) -> None:
     """Count a start, before anything is loaded that the last run may have died of."""
     starts, faults = context.starts, context.faults
     starts.begin()
-    if starts.problem:
+    if starts.refusal is not None and faults.note_error(starts.refusal, starts.problem) is None:
         faults.note("io_error", starts.problem)
     if starts.safe_mode is not None:
         reason = starts.safe_mode.reason

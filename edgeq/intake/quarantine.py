@@ -116,11 +116,14 @@ class Quarantine:
         if source is None:
             return None
         copied = None
-        with contextlib.suppress(OSError):
+        try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             with os.fdopen(os.open(source, flags), "rb") as file:
                 if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     copied = files.copy_durably(file, target, max_bytes=self._max_bytes)
+        except OSError as error:
+            if error.errno in files.REFUSALS:  # the disk's: with the next attempt, perhaps
+                raise
         if copied is not None and sha256 and copied[0] != sha256:
             target.unlink()
             return None

@@ -100,6 +100,8 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         with self._errors():
             files.make_directory(self._path.parent)
+            if self._path.exists():  # SQLite would open it for reading only, and stay with that
+                os.close(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
             connection = sqlite3.connect(
                 self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )

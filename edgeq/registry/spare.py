@@ -14,10 +14,9 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from edgeq.files import TEMPORARY_PREFIX, spare_folders
+from edgeq.files import REFUSALS, TEMPORARY_PREFIX, spare_folders
 
 PROBE_BYTES = 64 << 10  # the index takes half of it
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def refusal_of(folder: Path) -> OSError | None:
