@@ -8,7 +8,7 @@ damaged model is its own reference in every later check.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ FEW_SHARE = 1000
 HOLE_BYTES = 16  # zeros in a row, where the other file has values
 TORN_BYTES = 4096  # on either side of where a new file ends and the old one goes on
 TORN_VALUES = 64  # of one constant, on either side
-LARGEST_RATIO = 1000.0  # of an edited value to the largest beside it
+LARGEST_RATIO = 1000.0  # of a value to the largest that the constant had, or to 1
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,16 @@ class _Constant:
     def stop(self) -> int:
         return self.start + self.values.nbytes
 
+    @property
+    def most_sensible(self) -> float:
+        """The largest magnitude that another training may have."""
+        return LARGEST_RATIO * max(1.0, float(np.abs(self.values).max(initial=0.0)))
+
+    def values_in(self, drop: Bytes) -> npt.NDArray[Any]:
+        """Return what another file has in the same place."""
+        raw = np.ascontiguousarray(drop[self.start : self.stop])
+        return raw.view(self.values.dtype)
+
 
 def find_damage(known: Bytes, drop: Bytes) -> str:
     """Return how `drop` is `known` but for its damage, "" where it is the same or another model.
@@ -62,12 +72,15 @@ def find_damage(known: Bytes, drop: Bytes) -> str:
     span = drop[difference.first : difference.last + 1]
     if span.size >= HOLE_BYTES and not span.any():
         return f"zeros from byte {difference.first} to {difference.last}"
+    constants = sorted(_float_constants(known), key=lambda constant: constant.start)
     if difference.count <= min(FEW_BYTES, drop.size // FEW_SHARE):
-        if _are_whole_values(difference, known, drop):
+        if _are_whole_values(difference, constants, drop):
             return ""
         return f"{difference.count} of {drop.size} bytes, in parts of values"
-    if _is_torn(difference, known, drop):
+    if _is_torn(difference, constants, drop):
         return f"all bytes up to {difference.last}, in mid-constant: two files in one"
+    if _is_alike_elsewhere(constants, known, drop):
+        return _insane(constants, drop)
     return ""
 
 
@@ -82,9 +95,8 @@ def _difference(known: Bytes, drop: Bytes) -> _Difference | None:
     return _Difference(count, int(found[0]), last, found) if count else None
 
 
-def _are_whole_values(difference: _Difference, known: Bytes, drop: Bytes) -> bool:
+def _are_whole_values(difference: _Difference, constants: Sequence[_Constant], drop: Bytes) -> bool:
     """True where every byte belongs to a float that was changed in two bytes at least, sensibly."""
-    constants = list(_float_constants(known))
     values: dict[tuple[int, int], int] = {}
     for place in difference.places.tolist():
         number = next((i for i, c in enumerate(constants) if c.start <= place < c.stop), None)
@@ -100,22 +112,39 @@ def _are_whole_values(difference: _Difference, known: Bytes, drop: Bytes) -> boo
 
 
 def _is_sensible(constant: _Constant, index: int, drop: Bytes) -> bool:
-    start = constant.start + index * constant.values.itemsize
-    raw = drop[start : start + constant.values.itemsize].tobytes()
-    value = abs(float(np.frombuffer(raw, constant.values.dtype)[0]))
-    return bool(value <= LARGEST_RATIO * float(np.abs(constant.values).max(initial=0.0)))
+    return bool(abs(float(constant.values_in(drop)[index])) <= constant.most_sensible)
 
 
-def _is_torn(difference: _Difference, known: Bytes, drop: Bytes) -> bool:
+def _is_alike_elsewhere(constants: Sequence[_Constant], known: Bytes, drop: Bytes) -> bool:
+    """True where the files differ in float constants only, so that these lie in the same places."""
+    starts = [0, *(constant.stop for constant in constants)]
+    ends = [*(constant.start for constant in constants), known.size]
+    return all(
+        np.array_equal(known[start:end], drop[start:end])
+        for start, end in zip(starts, ends, strict=True)
+    )
+
+
+def _insane(constants: Sequence[_Constant], drop: Bytes) -> str:
+    """Return what values no training writes are there, as in a sector of another file, or ""."""
+    for constant in constants:
+        values = np.abs(constant.values_in(drop).astype(np.float64))
+        count = int(np.count_nonzero(~(values <= constant.most_sensible)))
+        if count:
+            return f"{count} of {values.size} values of a constant, which are out of all proportion"
+    return ""
+
+
+def _is_torn(difference: _Difference, constants: Sequence[_Constant], drop: Bytes) -> bool:
     """True where a new file was written over an old one, and the writer never came to its end.
 
     `scp` and `rsync --inplace` write so: a link that hangs leaves the one's start and the other's
     rest, and two trainings of one net have the same structure.
     """
     boundary = difference.last + 1
-    if boundary < TORN_BYTES or known.size - boundary < TORN_BYTES:
+    if boundary < TORN_BYTES or drop.size - boundary < TORN_BYTES:
         return False
-    before = [c for c in _float_constants(known) if c.start < boundary]
+    before = [c for c in constants if c.start < boundary]
     cut = [c for c in before if c.stop > boundary]
     if not cut or not all(_is_new(c, drop, boundary) for c in before):
         return False
@@ -126,10 +155,8 @@ def _is_torn(difference: _Difference, known: Bytes, drop: Bytes) -> bool:
 
 def _is_new(constant: _Constant, drop: Bytes, boundary: int) -> bool:
     """True where most of a constant's values up to the boundary are others than the known ones."""
-    size = constant.values.itemsize
-    count = (min(constant.stop, boundary) - constant.start) // size
-    raw = drop[constant.start : constant.start + count * size].tobytes()
-    is_other = np.frombuffer(raw, constant.values.dtype) != constant.values[:count]
+    count = (min(constant.stop, boundary) - constant.start) // constant.values.itemsize
+    is_other = constant.values_in(drop)[:count] != constant.values[:count]
     return 2 * int(np.count_nonzero(is_other)) >= count
 
 

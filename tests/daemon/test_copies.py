@@ -24,7 +24,7 @@ def serving(house: House, digits: Path) -> House:
 def damaged(digits: Path) -> bytes:
     """The digits model with one bit of a weight flipped: it loads and runs."""
     content = bytearray((digits / "digits.tflite").read_bytes())
-    content[20_003] ^= 0x40
+    content[20_001] ^= 0x40
     return bytes(content)
 
 

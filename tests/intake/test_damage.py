@@ -107,6 +107,25 @@ def test_a_part_that_was_trained_again_is_another_model():
     assert found(before, after) == ""
 
 
+@pytest.mark.parametrize("place", [2000, 20_000])
+def test_a_sector_of_another_file_is_damage(sound: bytes, place: int):
+    changed = bytearray(sound)
+    changed[place : place + 512] = np.random.default_rng(place).bytes(512)
+    assert "out of all proportion" in found(sound, bytes(changed))
+
+
+def test_some_rows_of_a_constant_with_sensible_values_are_another_model(sound: bytes):
+    """A gallery of faces that got another face."""
+    changed = bytearray(sound)
+    changed[20_000:20_400] = np.random.default_rng(0).normal(0, 0.1, 100).astype("<f4").tobytes()
+    assert found(sound, bytes(changed)) == ""
+
+
+def test_a_bias_that_was_zero_may_become_anything_sensible(sound: bytes):
+    before, zeros = edited(sound, np.zeros_like)
+    assert found(zeros, before) == ""
+
+
 def test_files_larger_than_a_chunk_are_compared_to_their_end(
     sound: bytes, monkeypatch: pytest.MonkeyPatch
 ):
