@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from edgeq import files
+from edgeq.daemon.child import Child
 from edgeq.daemon.faults import kind_of
 from edgeq.intake.child import be_ended_first
 from edgeq.observe.metrics import FAULT_KINDS, FaultKind
@@ -37,6 +38,7 @@ class BuildLimits:
     nice: int = 10
     memory_bytes: int = 4 << 30
     timeout_s: float = 3600.0
+    stall_timeout_s: float = 300.0
     threads: int = 1
 
 
@@ -159,10 +161,9 @@ class _Child:
         self._on_progress = on_progress
         self._on_end = on_end
         self._is_cancelled = False
-        self._is_late = False
         self._stderr: list[str] = []
         self._refusal: FaultKind | None = None  # why it could not be started
-        self._process: subprocess.Popen[str] | None = None
+        self._child: Child | None = None
         self.watcher = threading.Thread(target=self._watch, name=f"build-{job.name}")
 
     def cancel(self) -> None:
@@ -175,41 +176,36 @@ class _Child:
         result = {"error": f"the build could not be started: {error}", "hint": ""}
         return BuildOutcome(self.job, "failed", self.directory, result, 0.0, kind_of(error))
 
-    def _expire(self) -> None:
-        self._is_late = True
-        self._kill()
-
     def _kill(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        if self._child is not None:
+            self._child.end()
 
     def _watch(self) -> None:
         started = time.monotonic()
-        timer = threading.Timer(self._limits.timeout_s, self._expire)
         try:
-            code = self._run(timer)
+            code = self._run()
         except (OSError, MemoryError, RuntimeError) as error:
             self._stderr.append(f"the build could not be started: {error}")
             self._refusal = kind_of(error, self.directory.parent)
             self._kill()
             code = 1
-        finally:
-            timer.cancel()
         self._on_end(self._outcome(code, time.monotonic() - started))
 
-    def _run(self, timer: threading.Timer) -> int:
+    def _run(self) -> int:
         self.directory.mkdir(parents=True)
         with (self.directory / "result.json").open("w") as result:
-            self._process = self._spawn(result)
-        be_ended_first(self._process.pid)
-        timer.start()
+            process = self._spawn(result)
+        limits = self._limits
+        self._child = Child(process, timeout_s=limits.timeout_s, stall_s=limits.stall_timeout_s)
+        be_ended_first(process.pid)
         if self._is_cancelled:  # while it was being spawned
             self._kill()
-        self._read_progress(self._process)
-        return self._process.wait()
+        for line in self._child.lines():
+            self._hear(line)
+        code = self._child.wait()
+        return -signal.SIGKILL if code is None else code
 
-    def _spawn(self, result: IO[str]) -> subprocess.Popen[str]:
+    def _spawn(self, result: IO[str]) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "edgeq", "build", *self.job.arguments]
         command += ["--out", str(self.directory / "bundle"), "--json", "--progress", "json"]
         threads = str(self._limits.threads)
@@ -219,8 +215,6 @@ class _Child:
             stdin=subprocess.DEVNULL,
             stdout=result,
             stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
             env=environment,
             start_new_session=True,
         )
@@ -232,15 +226,12 @@ class _Child:
             resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
         return process
 
-    def _read_progress(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
-        with process.stderr as lines:
-            for line in lines:
-                try:
-                    step = json.loads(line)
-                    self._on_progress(self.job, {k: step[k] for k in ("stage", "done", "total")})
-                except (ValueError, KeyError, TypeError):
-                    self._stderr = [*self._stderr, line.rstrip()][-STDERR_LINES:]
+    def _hear(self, line: str) -> None:
+        try:
+            step = json.loads(line)
+            self._on_progress(self.job, {k: step[k] for k in ("stage", "done", "total")})
+        except (ValueError, KeyError, TypeError):
+            self._stderr = [*self._stderr, line.rstrip()][-STDERR_LINES:]
 
     def _outcome(self, code: int, seconds: float) -> BuildOutcome:
         result = self._result()
@@ -260,12 +251,18 @@ class _Child:
         """Return which fault of the box ended the child, None where none did."""
         if self._refusal is not None:
             return self._refusal
+        if self._ended_for == "stalled":
+            return "child_hung"
         named = [kind for kind in FAULT_KINDS if kind == result.get("fault")]
-        if named or self._is_late:
+        if named or self._ended_for:
             return named[0] if named else None
         is_of_memory = any("bad_alloc" in line or "MemoryError" in line for line in self._stderr)
         # Nobody else sends it: the kernel, which has no memory left.
         return "out_of_memory" if code == -signal.SIGKILL or is_of_memory else None
+
+    @property
+    def _ended_for(self) -> str:
+        return self._child.ended_for if self._child else ""
 
     def _result(self) -> dict[str, Any]:
         try:
@@ -275,7 +272,11 @@ class _Child:
         return result if isinstance(result, dict) else {}
 
     def _died(self, code: int) -> dict[str, Any]:
-        if self._is_late:
+        if self._ended_for == "stalled":
+            stall_s = self._limits.stall_timeout_s
+            error = f"the build did nothing for {stall_s:g} s and was ended"
+            return {"error": error, "hint": "Look at `dmesg`: the disk or the GPU may hang."}
+        if self._ended_for:
             error = f"the build took longer than {self._limits.timeout_s:g} s and was ended"
             return {"error": error, "hint": "Raise build.timeout_s, or keep fewer samples."}
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"

@@ -54,7 +54,13 @@ def _flags(context: Context, deployment: Deployment) -> list[str]:
 def build_limits(context: Context) -> BuildLimits:
     """Return what a build child may use, as configured now."""
     limits = context.config.build
-    return BuildLimits(limits.nice, limits.memory_bytes, limits.timeout_s, limits.threads)
+    return BuildLimits(
+        nice=limits.nice,
+        memory_bytes=limits.memory_bytes,
+        timeout_s=limits.timeout_s,
+        stall_timeout_s=limits.stall_timeout_s,
+        threads=limits.threads,
+    )
 
 
 def count_build(context: Context, outcome: BuildOutcome) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import queue
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -115,3 +117,19 @@ def test_what_the_last_run_left_unfinished_is_removed(tmp_path, ended):
     left.mkdir(parents=True)
     Builder(tmp_path / "building", lambda *_: None, ended.put)
     assert not left.exists()
+
+
+def test_a_build_that_does_nothing_is_ended_and_tried_again_later(builder, ended, job, monkeypatch):
+    spawn = subprocess.Popen
+
+    def stopped(*arguments, **options):
+        process = spawn(*arguments, **options)
+        process.send_signal(signal.SIGSTOP)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", stopped)
+    builder.limits = replace(builder.limits, stall_timeout_s=0.5)
+    builder.request(job())
+    outcome = ended.get(timeout=60)
+    assert (outcome.outcome, outcome.fault) == ("failed", "child_hung")
+    assert "did nothing for 0.5 s" in outcome.result["error"]
