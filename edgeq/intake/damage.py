@@ -148,9 +148,10 @@ def _is_torn(difference: _Difference, constants: Sequence[_Constant], drop: Byte
     cut = [c for c in before if c.stop > boundary]
     if not cut or not all(_is_new(c, drop, boundary) for c in before):
         return False
-    size = cut[0].values.itemsize
-    sides = (boundary - cut[0].start) // size, (cut[0].stop - boundary) // size
-    return min(sides) >= TORN_VALUES
+    place = (boundary - cut[0].start) // cut[0].values.itemsize
+    # Zeros stay zeros from one training to the next: channels that are dead, or were pruned.
+    rest = int(np.count_nonzero(cut[0].values[place:]))
+    return min(place, rest) >= TORN_VALUES
 
 
 def _is_new(constant: _Constant, drop: Bytes, boundary: int) -> bool:

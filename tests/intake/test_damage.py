@@ -92,6 +92,16 @@ def test_a_new_file_over_the_start_of_an_old_one_is_damaged(
     assert "two files in one" in found(sound, torn)
 
 
+def test_dead_channels_at_the_end_of_what_was_trained_again_are_no_tear(
+    sound: bytes, retrained: bytes
+):
+    before, after = bytearray(sound), bytearray(retrained)
+    for content in (before, after):  # from within a constant of 3456 values to its end
+        content[20_000:32_896] = bytes(12_896)
+    after[32_896:] = before[32_896:]
+    assert found(bytes(before), bytes(after)) == ""
+
+
 def test_a_part_that_was_trained_again_is_another_model():
     """Whole constants changed, the others as they were: a net whose head was tuned."""
     model = tiny_model()
