@@ -23,6 +23,7 @@ from edgeq.tflite.schema import OPERATOR_CODES, OPERATOR_NAMES, TYPE_NAMES, sche
 Array = npt.NDArray[Any]
 
 FILE_IDENTIFIER = b"TFL3"
+MAX_FILE_BYTES = (1 << 31) - 1  # flatbuffers/base.h: FLATBUFFERS_MAX_BUFFER_SIZE
 PLACEHOLDER_FOR_NEWER_CODES = 127  # BuiltinOperator codes above this live in `builtinCode` only
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -80,6 +81,11 @@ class Model:
             raise StructureError(
                 f"the file starts with {content[:8]!r}; a TFLite model has 'TFL3' at byte 4",
                 hint="Drop the .tflite file itself, completely copied.",
+            )
+        if len(content) > MAX_FILE_BYTES:
+            raise StructureError(
+                f"the file has {len(content)} bytes; a flatbuffer ends at {MAX_FILE_BYTES}",
+                hint="Use a smaller model: its offsets cannot reach further.",
             )
         model = cls(flatbuffer.read(content))
         if not (model.proto.subgraphs and model.proto.operatorCodes and model.proto.buffers):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from edgeq.errors import StructureError, UnsupportedModelError
 from edgeq.tflite.model import DTYPES, Model, indices
 
@@ -56,6 +58,8 @@ def check_structure(model: Model) -> None:
         _check_interface(graph)
         _check_order(graph)
     _check_calls(model)
+    _check_metadata(model)
+    _check_signatures(model)
     if not model.inputs or not model.outputs:
         raise _fail(f"the graph has {len(model.inputs)} inputs and {len(model.outputs)} outputs")
 
@@ -122,6 +126,8 @@ def _check_quantization(model: Model, index: int) -> None:
     if quantization is None:
         return
     shape, scales = model.shape(index), len(quantization.scale)
+    if not np.isfinite(quantization.scale).all():
+        raise _fail(f"tensor {index} has a scale that is no number: {quantization.scale[:8]}")
     if len(quantization.zero_point) not in (1, scales):
         raise _fail(
             f"tensor {index} has {scales} scales and {len(quantization.zero_point)} zero points"
@@ -203,6 +209,27 @@ def _check_calls(model: Model) -> None:
         if not ending:
             raise _fail("a subgraph calls itself")
         ended |= ending
+
+
+def _check_metadata(model: Model) -> None:
+    """The runtimes ignore a wrong index; what packs the buffers anew cannot."""
+    buffers = len(model.proto.buffers)
+    named = [int(entry.buffer) for entry in model.proto.metadata or []]
+    for buffer in [*named, *indices(model.proto.metadataBuffer)]:
+        if not 0 <= buffer < buffers:
+            raise _fail(f"metadata names buffer {buffer}; the file has {buffers}")
+
+
+def _check_signatures(model: Model) -> None:
+    graphs = model.subgraphs()
+    for signature in model.proto.signatureDefs or []:
+        graph = int(signature.subgraphIndex)
+        if graph >= len(graphs):
+            raise _fail(f"a signature names subgraph {graph}; there are {len(graphs)}")
+        tensors = len(graphs[graph].tensors)
+        for entry in [*(signature.inputs or []), *(signature.outputs or [])]:
+            if entry.tensorIndex >= tensors:
+                raise _fail(f"a signature names tensor {entry.tensorIndex}; there are {tensors}")
 
 
 def _called(model: Model) -> set[int]:

@@ -18,6 +18,7 @@ from edgeq.errors import StructureError, UnsupportedModelError
 from edgeq.tflite.model import Model, Quantization
 from edgeq.tflite.schema import schema
 from edgeq.tflite.structure import MAX_RANK, check_structure
+from tests import tiny
 from tests.tflite.damage import damaged
 
 SLOWEST_S = 2.0  # of the CPU, for one damaged file; 0.1 s is the slowest seen
@@ -296,3 +297,68 @@ def test_every_subgraph_is_checked(tiny_model_bytes: bytes) -> None:
     model.proto.subgraphs[1].operators[0].opcodeIndex = 99
     with pytest.raises(StructureError, match="names operator code 99"):
         check_structure(model)
+
+
+def _metadata(model: Model, buffer: int) -> None:
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = b"min_runtime_version", buffer
+    model.proto.metadata = [entry]
+
+
+def _signature(model: Model, subgraph: int, tensor: int) -> None:
+    entry, signature = schema.TensorMapT(), schema.SignatureDefT()
+    entry.name, entry.tensorIndex = b"x", tensor
+    signature.signatureKey, signature.subgraphIndex = b"serving_default", subgraph
+    signature.inputs, signature.outputs = [entry], [entry]
+    model.proto.signatureDefs = [signature]
+
+
+@pytest.mark.parametrize("buffer", [77_777, (1 << 32) - 1])
+def test_metadata_outside_the_buffers_are_damage(buffer: int) -> None:
+    model = tiny.tiny_model()
+    _metadata(model, buffer)
+    with pytest.raises(StructureError, match=f"metadata names buffer {buffer}; the file has"):
+        check_structure(Model.from_bytes(model.to_bytes()))
+
+
+def test_old_metadata_outside_the_buffers_are_damage() -> None:
+    model = tiny.tiny_model()
+    model.proto.metadataBuffer = np.array([0, -5], np.int32)
+    with pytest.raises(StructureError, match="metadata names buffer -5"):
+        check_structure(Model.from_bytes(model.to_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("subgraph", "tensor", "what"),
+    [(1, 0, "subgraph 1; there are 1"), (0, 999, "tensor 999; there are")],
+)
+def test_a_signature_of_nothing_is_damage(subgraph: int, tensor: int, what: str) -> None:
+    model = tiny.tiny_model()
+    _signature(model, subgraph, tensor)
+    with pytest.raises(StructureError, match=f"a signature names {what}"):
+        check_structure(Model.from_bytes(model.to_bytes()))
+
+
+def test_metadata_and_a_signature_that_lead_somewhere_pass() -> None:
+    model = tiny.tiny_model()
+    _metadata(model, 1)
+    _signature(model, 0, model.inputs[0])
+    check_structure(Model.from_bytes(model.to_bytes()))
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf])
+def test_a_scale_that_is_no_number_is_damage(scale: float) -> None:
+    model = tiny.tiny_model()
+    quantization = Quantization(np.array([scale], np.float32), np.zeros(1, np.int64))
+    model.set_quantization(model.inputs[0], quantization)
+    with pytest.raises(StructureError, match="scale that is no number"):
+        check_structure(model)
+
+
+def test_a_file_beyond_a_flatbuffer_s_reach_is_refused_before_it_is_read() -> None:
+    class Long(bytes):
+        def __len__(self) -> int:
+            return 1 << 31
+
+    with pytest.raises(StructureError, match="2147483648 bytes; a flatbuffer ends at 2147483647"):
+        Model.from_bytes(Long(tiny.tiny_model().to_bytes()))
