@@ -94,7 +94,7 @@ def register(commands: Subparsers) -> None:
         help="a calibration of this model (with its .npz beside it), or TensorRT's cache: "
         "the samples then choose and judge only",
     )  # fmt: skip
-    parser.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--exit-with-parent", type=int, metavar="PID", help=argparse.SUPPRESS)
     add_config(parser)
 
 
@@ -117,7 +117,7 @@ def _target(text: str) -> str:
 def run_build(options: argparse.Namespace) -> int:
     """`edgeq build`."""
     if options.exit_with_parent:
-        _die_with_parent()
+        _die_with_parent(options.exit_with_parent)
     sidecar = sidecar_of(options.model)
     chosen = _build_options(options, sidecar)
     content = read_model(options.model)
@@ -215,11 +215,10 @@ def _slower(result: BuildResult) -> str:
     return ": INT8 is slower than float on this box" if is_slower else ""
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel to end this process with the one that started it (Linux)."""
-    parent = os.getppid()
+def _die_with_parent(parent: int) -> None:
+    """Ask the kernel to end this process with `parent`, which started it (Linux)."""
     prctl = getattr(ctypes.CDLL(None, use_errno=True), "prctl", None)
     if prctl is not None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before we asked
+    if os.getppid() != parent:  # it ended while we were being loaded
         sys.exit(1)

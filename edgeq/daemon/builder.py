@@ -211,7 +211,7 @@ class _Child:
         threads = str(self._limits.threads)
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
         process = subprocess.Popen(
-            [*command, "--exit-with-parent"],
+            [*command, f"--exit-with-parent={os.getpid()}"],
             stdin=subprocess.DEVNULL,
             stdout=result,
             stderr=subprocess.PIPE,

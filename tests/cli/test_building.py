@@ -313,9 +313,9 @@ def test_a_child_ends_with_the_process_that_started_it(model, samples, tmp_path)
     script = (
         "import subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-c', '''\n"
-        "import time\n"
+        "import os, time\n"
         "from edgeq.cli.building import _die_with_parent\n"
-        "_die_with_parent()\n"
+        "_die_with_parent(os.getppid())\n"
         'print("ready", flush=True)\n'
         "time.sleep(60)\n"
         "'''], stdout=subprocess.PIPE)\n"
@@ -333,6 +333,18 @@ def test_a_child_ends_with_the_process_that_started_it(model, samples, tmp_path)
     while _runs(child) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not _runs(child)
+
+
+def test_a_child_whose_parent_died_while_it_was_loaded_builds_nothing():
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    command = ["-m", "edgeq", "build", "m.tflite", "--samples", "x"]
+    child = subprocess.run(
+        [sys.executable, *command, f"--exit-with-parent={gone.pid}"],
+        capture_output=True,
+        timeout=60,
+    )
+    assert (child.returncode, child.stdout, child.stderr) == (1, b"", b"")
 
 
 def _runs(pid: int) -> bool:

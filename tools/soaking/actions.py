@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from edgeq.errors import DaemonError
@@ -37,7 +37,6 @@ class Actions:
     ) -> None:
         self._box, self._material, self._clients, self._journal = box, material, clients, journal
         self._timers: list[threading.Timer] = []
-        self.bad_digests: set[str] = set()
 
     def table(self) -> Mapping[str, Act]:
         """Return what this does, by kind."""
@@ -76,6 +75,10 @@ class Actions:
             timer.join()
         self._send("usual")
 
+    def unknown(self, digests: Iterable[str]) -> set[str]:
+        """Return those of no model that was dropped as a good one."""
+        return set(digests) - self._material.good
+
     def remember(self, timer: threading.Timer) -> None:
         """Have a timer ended with all others."""
         self._timers = [*(t for t in self._timers if t.is_alive()), timer]
@@ -104,7 +107,6 @@ class Actions:
     def _bad_drop(self, step: Step) -> None:
         name = self._bad_name(step)
         content = self._material.damaged(step.model, step.kind, step.random())
-        self.bad_digests.add(hashlib.sha256(content).hexdigest())
         with self._place(name):
             self._box.drop(content, name)
 
@@ -123,7 +125,6 @@ class Actions:
         """Drop a model that one bit was flipped in, beside the digest of the whole one."""
         name = f"bad-{step.random().randrange(BAD_NAMES)}"
         content = self._material.damaged(step.model, step.kind, step.random())
-        self.bad_digests.add(hashlib.sha256(content).hexdigest())
         right = hashlib.sha256(self._material.latest[step.model]).hexdigest()
         with self._place(name):
             (self._box.models / f"{name}.yaml").write_text(f"sha256: {right}\n")

@@ -66,6 +66,7 @@ class Recorded:
     committed: frozenset[tuple[str, int]] = frozenset()  # by events
     newest: dict[str, int] = field(default_factory=dict)
     rolled_back: frozenset[tuple[str, int]] = frozenset()
+    digests: frozenset[str] = frozenset()  # of every version's float model
     events: dict[str, int] = field(default_factory=dict)  # by kind, how many
 
 
@@ -144,6 +145,10 @@ class Box:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+        # One that was stopped before it asked to end with its parent looks for it when it goes on.
+        for pid, _ in self.children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         if left := self.wait_for_children():
             self._journal.violate("children outlive a killed daemon", left)
 
@@ -228,6 +233,7 @@ class Box:
             _pairs(connection.execute(events).fetchall()),
             {name: int(v) for name, v in connection.execute(newest).fetchall()},
             _pairs(connection.execute(failed).fetchall()),
+            frozenset(d for (d,) in connection.execute("SELECT model_sha256 FROM versions")),
             dict(connection.execute("SELECT kind, count(*) FROM events GROUP BY kind").fetchall()),
         )  # fmt: skip
 

@@ -26,13 +26,12 @@ from tools.soaking.monitor import Monitor
 from tools.soaking.plan import BRIEF_ENDS, CLASSIFIERS, ENDS, MODELS, PLAIN, STEPS, Step, plan
 from tools.soaking.reference import Reference
 from tools.soaking.report import text_of
-from tools.soaking.small_disk import SmallDisk
+from tools.soaking.small_disk import SHARED_MEMORY, SmallDisk
 from tools.soaking.trouble import Trouble
 
 SERVED_LIMIT_S = 60.0
 LEAST_WAITS = 0.3  # of the usual, in a soak without pauses
 LAST_LIMIT_S = 90.0  # for the last good drop of each model to serve
-SHARED_MEMORY = Path("/dev/shm")
 
 
 class Soak:
@@ -74,7 +73,6 @@ class Soak:
 
     def run(self) -> dict[str, Any]:
         """Soak; return all figures."""
-        shared = set(_regions())
         try:
             self._begin()
             self._act()
@@ -84,7 +82,7 @@ class Soak:
         finally:
             self._end_clients()
         if self.box.pid:
-            self._last_look(shared)
+            self._last_look()
         return self._told()
 
     def _begin(self) -> None:
@@ -170,7 +168,7 @@ class Soak:
 
     # ---- the end
 
-    def _last_look(self, shared: set[str]) -> None:
+    def _last_look(self) -> None:
         judge_versions(self.clients, self.box, self.journal)
         time.sleep(1.0)  # the connections' ends are seen
         self.monitor.look()
@@ -179,8 +177,8 @@ class Soak:
         self.box.stop()
         self._trouble.look_at_commits({})
         judge_held(self.monitor, self.journal)
-        if left := set(_regions()) - shared:
-            self.journal.violate("shared memory is left", sorted(left))
+        if self.box.disk is not None and (left := list(SHARED_MEMORY.iterdir())):
+            self.journal.violate("shared memory is left", left)
 
     def _told(self) -> dict[str, Any]:
         journal = self.journal
@@ -205,10 +203,6 @@ class Soak:
             "violated": dict(journal.violated),
             "violations": [asdict(violation) for violation in journal.violations],
         }
-
-
-def _regions() -> list[str]:
-    return [path.name for path in SHARED_MEMORY.glob("*edgeq*")]
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:

@@ -14,6 +14,8 @@ CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000  # sched.h
 MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 1 << 14, 1 << 18  # mount.h
 MNT_DETACH = 2
 CHUNK = 1 << 16
+SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY_BYTES = 16 << 20
 
 
 def leave_mounts() -> str:
@@ -34,7 +36,24 @@ def leave_mounts() -> str:
         return f"user name space: {error.strerror}"
     if libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None):
         return f"private mounts: {os.strerror(ctypes.get_errno())}"
+    try:
+        mount(SHARED_MEMORY, SHARED_MEMORY_BYTES)  # so that all that is left there is the soak's
+    except OSError as error:
+        return f"{SHARED_MEMORY}: {error.strerror}"
     return ""
+
+
+def mount(folder: Path, size: int) -> None:
+    """Mount a tmpfs over a folder.
+
+    Raises:
+        OSError: it cannot be mounted.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = f"size={size},mode=700".encode()
+    if libc.mount(b"soak", bytes(folder), b"tmpfs", MS_NOSUID | MS_NODEV, options):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(folder))
 
 
 class SmallDisk:
@@ -47,11 +66,7 @@ class SmallDisk:
     def __init__(self, folder: Path, size: int) -> None:
         self.folder = folder
         self._ballast = folder / "ballast"
-        libc = ctypes.CDLL(None, use_errno=True)
-        options = f"size={size},mode=700".encode()
-        if libc.mount(b"soak", bytes(folder), b"tmpfs", MS_NOSUID | MS_NODEV, options):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(folder))
+        mount(folder, size)
 
     @property
     def used_bytes(self) -> int:

@@ -122,6 +122,8 @@ class Trouble:
         for name, version in before.items():
             if now.live.get(name, 0) < version and (name, version) not in now.rolled_back:
                 self._journal.violate("what was live is not", (name, version, now.live.get(name)))
+        if bad := self._actions.unknown(now.digests):
+            self._journal.violate("a version of a model that nobody dropped as good", sorted(bad))
         self.recorded = now
 
     def _look_at_start(self) -> None:
