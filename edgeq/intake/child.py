@@ -28,6 +28,7 @@ _SET_VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1",  # each thread would reserve address space against RLIMIT_AS
     "OMP_NUM_THREADS": "1",
 }
+REAP_S = 10.0  # for SIGKILL to take effect
 NICE = 10  # the requests of what serves come first, as beside a build
 _PHASE = re.compile(rb"^phase (\w+)$", re.MULTILINE)
 _DOING = {b"structure": "checking", b"load": "loading", b"run": "running"}
@@ -104,6 +105,7 @@ def probe_command(path: Path | None, limits: ProbeLimits) -> list[str]:
         *(sys.executable, "-m", "edgeq.intake.probe"),
         *(() if path is None else (os.path.abspath(path),)),
         *("--memory-bytes", str(limits.memory_bytes), "--cpu-s", str(limits.cpu_s)),
+        *("--parent", str(os.getpid())),
         *(("--must-confine",) if limits.must_confine else ()),
     ]
 
@@ -149,7 +151,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one that even this does not end
+            child.wait(REAP_S)
 
 
 def _memory_file(name: str) -> IO[bytes]:
