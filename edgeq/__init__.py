@@ -9,7 +9,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       arguments output inputs client box building tables measuring reporting remote
                       samples
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
-                      loop supervision arrivals starts heartbeat stacks folder faults events
+                      loop supervision arrivals starts heartbeat stacks folder clock faults events
                       retries taking frontends spare_socket deployer setbacks models failures
                       deployment drops signatures copies interface publisher dropped loading
                       probation jobs builder child plane uploads capture watching drift

@@ -76,6 +76,16 @@ class History:
         """Return this with a recalibration that serves: its drift is over."""
         return replace(self, episode=None, refusals=0, tried={})
 
+    def shifted(self, seconds: float) -> History:
+        """Return this for a clock that was set by so much: what was an hour ago still is."""
+        episode = self.episode
+        return replace(
+            self,
+            episode=replace(episode, since=episode.since + seconds) if episode else None,
+            started=tuple(at + seconds for at in self.started),
+            latest=self.latest + seconds if self.latest else 0.0,
+        )
+
     def after_return(self) -> History:
         """Return this with a drift that passed by itself; the next one may be tried."""
         return replace(self, episode=None, tried={})
@@ -137,6 +147,10 @@ class Captures:
             self._marks.clear()
         if not self._marks or offered - self._marks[-1][1] >= window / MARKS_IN_WINDOW:
             self._marks.append((now, offered))
+
+    def shift(self, seconds: float) -> None:
+        """Follow a clock that was set."""
+        self._marks = deque(((at + seconds, n) for at, n in self._marks), maxlen=MARKS)
 
     def since(self, offered: int, frames: int) -> float:
         """Return a time since when at least the last `frames` requests were captured, or 0."""

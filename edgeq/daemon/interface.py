@@ -77,7 +77,7 @@ def keep_samples_that_fit(context: Context, deployment: Deployment, live: LiveIn
     _write_mark(deployment.store.directory, inputs)
     if len(deployment.store):
         said.append(f"{len(deployment.store)} samples of its inputs were brought back")
-    if removed := _trim(aside):
+    if removed := _trim(aside, aside / _digest(mark)):
         said.append(f"{removed} folders of samples set aside before were removed")
     return "; ".join(said)
 
@@ -106,10 +106,13 @@ def _digest(inputs: str) -> str:
     return files.sha256_bytes(inputs.encode())[:16]
 
 
-def _trim(aside: Path) -> int:
+def _trim(aside: Path, latest: Path) -> int:
+    """Remove the oldest, but never the latest: by a clock that was set back it is the oldest."""
     if not aside.is_dir():
         return 0
-    folders = sorted(aside.iterdir(), key=lambda path: path.stat().st_ctime_ns, reverse=True)
+    folders = sorted(
+        aside.iterdir(), key=lambda path: (path == latest, path.stat().st_ctime_ns), reverse=True
+    )
     for folder in folders[SET_ASIDE_KEPT:]:
         files.remove_tree(folder)
     return len(folders[SET_ASIDE_KEPT:])

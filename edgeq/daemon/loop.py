@@ -35,6 +35,7 @@ from edgeq.daemon.admin import AdminCommands
 from edgeq.daemon.arrivals import Arrivals
 from edgeq.daemon.builder import Builder, BuildJob, BuildOutcome
 from edgeq.daemon.capture import Capture
+from edgeq.daemon.clock import ClockWatch, jump_in_words
 from edgeq.daemon.deployer import Deployer
 from edgeq.daemon.deployment import Context, Deployment, Paths
 from edgeq.daemon.drift import DriftWatch
@@ -95,6 +96,7 @@ class Daemon:
         self._deployer = Deployer(self._context, builder, self._on_infer)
         self._drift = DriftWatch(self._context, self._deployer)
         self._keeper = WatchKeeper(self._context)
+        self._clock = ClockWatch()
         self._capture = Capture(self._on_stored, self._context.faults.note_error)
         known = registry.names()
         self._scanner = Scanner(config.models_dir, config.intake.settle_s, known=known)
@@ -222,6 +224,10 @@ class Daemon:
         self._context.events.write_kept()
         self._taking.look()
         self._frontends.look()
+        if jump := self._clock.look():
+            self._context.faults.note("clock_jump", jump_in_words(jump, time.time()))
+            for deployment in self._deployer.deployments.values():
+                self._deployer.recalibrations.clock_jumped(deployment, jump)
         for deployment in list(self._deployer.deployments.values()):
             self._deployer.check_probation(deployment)
             self._drift.check(deployment)

@@ -59,6 +59,14 @@ class Recalibrations:
         open_episode = self._history(deployment).episode
         deployment.drift_since = open_episode.since if open_episode else None
 
+    def clock_jumped(self, deployment: Deployment, seconds: float) -> None:
+        """Follow a clock that was set: intervals and budgets are as long as they were."""
+        self._captures.setdefault(deployment.name, Captures()).shift(seconds)
+        deployment.store.shift(seconds)
+        history = self._history(deployment)
+        if history != History():
+            self._save(deployment, history.shifted(seconds))
+
     def _begin(
         self, deployment: Deployment, state: DriftState, history: History, captures: Captures
     ) -> None:
@@ -67,7 +75,9 @@ class Recalibrations:
         frames = max(int(state.frames), self._context.config.drift.window)
         since = captures.since(store.offered, frames)
         try:
-            store.forget_since(max(since, live.since if live else 0.0))
+            # A version that is live since a time to come is so since before the clock was set.
+            served = live.since if live and live.since <= now else 0.0
+            store.forget_since(max(since, served))
             before = store.stratum
             episode = Episode(now, store.begin_stratum(), before)
         except EdgeqError as error:  # tried again at the next look

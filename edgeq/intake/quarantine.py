@@ -34,6 +34,7 @@ class Entry:
     sha256: str  # "" where the file could not be read
     bytes: int
     file: str  # the path of the kept file, "" where there is none
+    order: int = 0  # grows with each entry, which the clock need not do; 0: of an older edgeq
 
 
 class Quarantine:
@@ -79,6 +80,7 @@ class Quarantine:
         reason = {"stage": stage, "error": error, "hint": hint, "time": self._clock()}
         try:
             with self._turn:
+                reason["order"] = max((entry.order for entry in self.entries()), default=0) + 1
                 return self._put(safe_name(name), sha256, source, reason)
         except OSError as failure:
             raise DropError(
@@ -140,7 +142,8 @@ class Quarantine:
     def entries(self) -> list[Entry]:
         """Return what is kept, newest first."""
         found = [self._read(path) for path in self.directory.glob("*")]
-        return sorted((e for e in found if e is not None), key=lambda e: (-e.time, e.id))
+        kept = [entry for entry in found if entry is not None]
+        return sorted(kept, key=lambda e: (-e.order, -e.time, e.id))
 
     def _read(self, path: Path) -> Entry | None:
         """Return an entry; None for a folder that is none, or is being removed."""
@@ -159,6 +162,7 @@ class Quarantine:
                 sha256=str(reason["sha256"]),
                 bytes=int(reason["bytes"]),
                 file=str(file) if file.is_file() else "",
+                order=int(reason.get("order", 0)),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -5,6 +5,7 @@ A stratum from before any drift is not in the name: it is that of files an older
 
 from __future__ import annotations
 
+import calendar
 import re
 import time
 from collections.abc import Collection
@@ -56,10 +57,19 @@ def is_stratum(name: str) -> bool:
 
 
 def new_stratum(now: float, taken: Collection[str]) -> str:
-    """Return the name of a stratum that begins at `now`, seconds since the epoch."""
-    while (name := time.strftime(_STAMP, time.gmtime(now))) in taken:
-        now += 1.0
-    return name
+    """Return the name of a stratum that begins at `now`, seconds since the epoch.
+
+    Strata are in the order of their names: none is before one that is there, whatever the clock.
+    """
+    begun = [began for name in taken if (began := _began(name)) is not None]
+    return time.strftime(_STAMP, time.gmtime(max(int(now), *(at + 1 for at in begun), 0)))
+
+
+def _began(stratum: str) -> int | None:
+    try:
+        return calendar.timegm(time.strptime(stratum, _STAMP))
+    except ValueError:
+        return None
 
 
 def stratum_in_words(stratum: str) -> str:

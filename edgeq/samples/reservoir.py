@@ -176,6 +176,12 @@ class Reservoir:
             self.remove(row)
         return victims
 
+    def shift(self, seconds: float) -> None:
+        """Move the time of every row."""
+        self._rows = {
+            identity: replace(row, time=row.time + seconds) for identity, row in self._rows.items()
+        }
+
     def begin(self, stratum: str) -> list[tuple[SampleRow, SampleRow]]:
         """Capture into `stratum` from now on; return the rows that changed theirs, and the new.
 

@@ -257,6 +257,11 @@ class SampleStore:
             raise refusals[0]
         return stratum
 
+    def shift(self, seconds: float) -> None:
+        """Follow a clock that was set: what was stored an hour ago still was."""
+        with self._lock:
+            self._index.shift(seconds)
+
     def flush(self) -> None:
         """Write the count of requests now, as a daemon that stops does."""
         self._write_counter(now=True)
@@ -327,6 +332,7 @@ class SampleStore:
 
     def _scan(self) -> None:
         """Index the folder; a sample that is there twice stays as the added one."""
+        now = self._clock()  # a file of a time to come is of a clock that was wrong, or is
         for path in sorted(self.directory.glob("*"), reverse=True):  # captured-, then added-
             stored = parse_file_name(path.name)
             if stored is None or not path.is_file():
@@ -335,8 +341,9 @@ class SampleStore:
                 self._index.remove(twin)
                 self._unlink([twin])
             status = path.stat()
+            taken = min(status.st_mtime, now)
             row = SampleRow(
-                stored.id, status.st_size, status.st_mtime, stored.origin, stratum=stored.stratum
+                stored.id, status.st_size, taken, stored.origin, stratum=stored.stratum
             )
             self._index.insert(row)
 
@@ -354,7 +361,7 @@ class SampleStore:
 
     def _write_counter(self, *, now: bool = False) -> None:
         with self._lock:
-            if not now and self._clock() - self._counted_at < COUNTER_INTERVAL_S:
+            if not now and 0 <= self._clock() - self._counted_at < COUNTER_INTERVAL_S:
                 return
             self._counted_at, index = self._clock(), self._index
             strata = {name: index.offered[name] for name in index.strata}

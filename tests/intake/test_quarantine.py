@@ -41,8 +41,17 @@ def test_an_entry_keeps_the_file_and_the_reason(quarantine: Quarantine, drop: Pa
     reason = json.loads((quarantine.directory / entry.id / "reason.json").read_text())
     assert reason == {
         "stage": "magic", "error": "bad", "hint": "Fix it.", "time": 0, "name": "face",
-        "sha256": SHA256, "bytes": len(CONTENT),
+        "sha256": SHA256, "bytes": len(CONTENT), "order": 1,
     }  # fmt: skip
+
+
+def test_a_clock_that_was_set_back_does_not_make_the_newest_the_oldest(tmp_path: Path) -> None:
+    now = [2e9]
+    quarantine = Quarantine(tmp_path, maximum=2, clock=lambda: now[0])
+    for name in ("one", "two", "three"):
+        quarantine.put(name, "", None, stage="magic", error=name, hint="")
+        now[0] = 0.0 if now[0] > 1e9 else now[0] - 1  # to 1970, and on before it
+    assert [entry.name for entry in quarantine.entries()] == ["three", "two"]
 
 
 def test_putting_twice_is_one_entry(quarantine: Quarantine, drop: Path) -> None:
