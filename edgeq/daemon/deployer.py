@@ -22,6 +22,7 @@ from edgeq.daemon.jobs import build_key, build_limits, count_build, make_job
 from edgeq.daemon.models import Models
 from edgeq.daemon.probation import ProbationWatch
 from edgeq.daemon.publisher import Publisher
+from edgeq.daemon.rebuilding import serve_anew, tell_of_foreign, was_refused
 from edgeq.daemon.recalibration import Recalibrations, is_recalibration
 from edgeq.daemon.setbacks import keep_refused, postpone_build, retire_unfinished
 from edgeq.daemon.watching import save_watch
@@ -63,10 +64,13 @@ class Deployer:
                 if reason := self.failures.why_to_leave(name):
                     self.publisher.leave(name, reason)
                 self.publisher.restore(deployment)
+                tell_of_foreign(self.context, deployment)
                 self.models.settle(deployment)
             except (EdgeqError, OSError) as error:
-                self.context.faults.note_error(error, "not restored", model=name)
-                self.models.fail(deployment, as_edgeq_error(error))
+                kind = self.context.faults.note_error(error, "not restored", model=name)
+                reason = str(error)
+                if kind or not serve_anew(self.context, deployment, self.serve_now, reason):
+                    self.models.fail(deployment, as_edgeq_error(error))
         for entry in reversed(self.context.quarantine.entries()):
             self.models.note_refusal(entry.name, entry.error)
 
@@ -186,20 +190,16 @@ class Deployer:
     # ---- builds
 
     def consider_build(self, deployment: Deployment, cause: Cause) -> None:
-        """Build if the float model serves, the samples suffice, and it was not tried before."""
+        """Build where float or another box's engine serves, if it was not tried before."""
         registry, name = self.context.registry, deployment.name
         is_waiting = self.context.builds_again.is_waiting(name)  # the box had no room just now
-        if deployment.engine != "float" or self._builder.is_pending(name) or is_waiting:
+        is_wanted = deployment.engine == "float" or bool(deployment.foreign)
+        if not is_wanted or self._builder.is_pending(name) or is_waiting:
             return
         if self.context.starts.safe_mode is not None:
             return  # nothing is built; what it is for comes back when safe mode ends
-        was_tried = any(
-            v.model_sha256 == deployment.model_sha256
-            and v.state in ("rejected", "rolled_back")
-            and v.engine != "float"
-            for v in registry.versions(name)
-        ) or registry.drop_outcome(name, build_key(deployment.model_sha256))
-        if self._has_samples(deployment) and not was_tried and not registry.is_pinned(name):
+        is_settled = registry.is_pinned(name) or was_refused(self.context, deployment)
+        if self._has_samples(deployment) and not is_settled:
             self._request_build(deployment, cause)
 
     def recalibrate(self, deployment: Deployment, cause: Cause) -> None:

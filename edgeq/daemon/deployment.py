@@ -167,6 +167,7 @@ class Deployment:
     method: str = ""  # of the live version
     noted_engine: str = ""  # the kind of engine that was last said to serve
     model_sha256: str = ""  # of the float model behind the live version
+    foreign: str = ""  # why the live version is to be built again: another box or edgeq built it
     arriving: Admitted | None = None  # a drop that is built before it is served
     building: BuildJob | None = None  # what is being built; another job's outcome is stale
     progress: dict[str, Any] | None = None  # of the running build

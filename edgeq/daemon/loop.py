@@ -298,7 +298,7 @@ class Daemon:
 
     def _on_stored(self, deployment: Deployment) -> None:
         has_enough = len(deployment.store) >= self._context.config.samples.minimum
-        if has_enough and deployment.engine == "float":
+        if has_enough and (deployment.engine == "float" or deployment.foreign):
             self._deploy.submit(self._guarded, self._deployer.consider_build, deployment, "samples")
 
     def _on_infer(self, record: InferRecord) -> None:

@@ -23,6 +23,7 @@ from edgeq.daemon.loading import (
     load_restricted,
 )
 from edgeq.daemon.probation import ProbationWatch
+from edgeq.daemon.rebuilding import note_unfit, why_foreign
 from edgeq.daemon.starts import MOST_HANGS
 from edgeq.daemon.watching import watch_over
 from edgeq.errors import EdgeqError, RegistryError, SwapError
@@ -176,12 +177,19 @@ class Publisher:
         registry, name = self._context.registry, deployment.name
         last_error = ""
         while (live := registry.live(name)) is not None:
+            only = self._restriction(name, live.version)
+            if only.allowed == "none":  # which says nothing about the version
+                raise SwapError(
+                    f"version {live.version} of {name!r} is not loaded: {only.reason}",
+                    hint="See the log for why; a new drop, or a load by hand, is tried.",
+                )
             try:
                 bundle = Bundle.open(self._context.paths.bundle(name, live.version))
                 swap = self._put_in_slot(deployment, live.version, bundle)
             except EdgeqError as error:
                 last_error = error.message
                 logger.error("not restored", extra=_fields(live, reason=error.message))
+                note_unfit(self._context, live)
                 before = registry.previous(name)
                 if before is None:
                     break
@@ -346,6 +354,7 @@ class Publisher:
         self._name_engine(deployment, swap.now)
         self._fit_samples(deployment, swap)
         watch_over(self._context, deployment, bundle)
+        deployment.foreign = why_foreign(self._context, deployment, bundle)
         self._context.metrics.forget_drift(deployment.name)  # the streams may be others
 
     def _fit_samples(self, deployment: Deployment, swap: Swap) -> None:
