@@ -56,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("--memory-bytes", type=int, default=4 << 30)
     parser.add_argument("--cpu-s", type=int, default=60)
+    parser.add_argument("--parent", type=int)
     parser.add_argument("--must-confine", action="store_true")
     options = parser.parse_args(arguments)
     own = own_model()
@@ -64,7 +65,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         content = own if options.file is None else options.file.read_bytes()
         with _ResidentMemory() as memory:
-            answer = _answer(content, memory, confine(), must_confine=options.must_confine)
+            answer = _answer(
+                content, memory, confine(options.parent), must_confine=options.must_confine
+            )
     except MemoryError:
         answer = {"error": _memory_error(options.memory_bytes)}
     sys.stdout.write(json.dumps(answer) + "\n")

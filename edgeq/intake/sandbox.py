@@ -11,6 +11,7 @@ import ctypes
 import os
 import resource
 import signal
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from edgeq.intake import landlock, seccomp
 OUTPUT_BYTES = 1 << 20  # the most that the child may write into any one file, its answer included
 OPEN_FILES = 64
 CPU_GRACE_S = 1  # from SIGXCPU to SIGKILL
-MOST_WILLING_TO_DIE = 1000  # /proc/self/oom_score_adj; anyone may raise their own
+OOM_SCORE = Path("/proc/self/oom_score_adj")
+MOST_WILLING_TO_DIE = 1000  # anyone may raise their own
 
 # What holds where a measure is in force, in the order of `confine`.
 PURPOSES = {
@@ -77,12 +79,18 @@ def hint(measures: Iterable[Measure]) -> str:
     return "Nothing need be done: the other measures are enough."
 
 
-def confine() -> tuple[Measure, ...]:
-    """Confine this process for good, after `limit`; return the measures, in force or not."""
+def confine(parent: int | None = None) -> tuple[Measure, ...]:
+    """Confine this process for good, after `limit`; return the measures, in force or not.
+
+    Raises:
+        SystemExit: `parent`, the process that started this one, has ended already.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     dies_first = Measure("dies-first", _die_first())
     follows = libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), _NONE, _NONE, _NONE)
     dies_with_parent = Measure("dies-with-parent", _why(follows))
+    if parent is not None and os.getppid() != parent:  # it ended while we were being loaded
+        sys.exit(f"process {parent} has ended; nobody waits for the answer")
     modest = _why(libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), _NONE, _NONE, _NONE))
     # Landlock first: its calls are not on the filter's list.
     version, no_landlock = (0, modest) if modest else landlock.restrict(libc)
@@ -113,9 +121,9 @@ def limit(memory_bytes: int, cpu_s: int) -> None:
 
 def _die_first() -> str:
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(MOST_WILLING_TO_DIE))
+        OOM_SCORE.write_text(str(MOST_WILLING_TO_DIE))
         return ""
-    return "/proc/self/oom_score_adj cannot be written"
+    return f"{OOM_SCORE} cannot be written"
 
 
 def _why(result: int) -> str:

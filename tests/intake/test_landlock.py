@@ -81,3 +81,61 @@ def test_a_kernel_without_landlock_is_told_with_its_reason(code: int, reason: st
     version, missing = landlock.restrict(Libc())
     assert version == 0
     assert reason in missing
+
+
+class _Kernel(ctypes.CDLL):
+    """A kernel of some version, which notes what it is asked to forbid."""
+
+    def __init__(self, version: int, *, refuses: str = "") -> None:
+        self.version, self.refuses = version, refuses
+        self.rules: tuple[int, int, int, int] = (0, 0, 0, 0)
+        self.syscall = self._answer
+
+    def _answer(self, number: ctypes.c_long, rules: Any, *rest: Any) -> int:
+        name = {444: "create", 446: "restrict"}[number.value]
+        if name == "create" and rules is None:
+            return self.version
+        if name == self.refuses:
+            ctypes.set_errno(errno.E2BIG)
+            return -1
+        if name == "restrict":
+            return 0
+        asked = rules._obj
+        size = rest[0].value
+        self.rules = (asked.handled_access_fs, asked.handled_access_net, asked.scoped, size)
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of one thread; the tests' own may have more."""
+    monkeypatch.setattr(landlock, "_threads", lambda: 1)
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("version", "rules"),
+    [
+        (1, (0x1FFF, 0, 0, 8)),
+        (2, (0x3FFF, 0, 0, 8)),
+        (3, (0x7FFF, 0, 0, 8)),
+        (4, (0x7FFF, 3, 0, 16)),
+        (5, (0xFFFF, 3, 0, 16)),
+        (6, (0xFFFF, 3, 3, 24)),
+        (99, (0xFFFF, 3, 3, 24)),
+    ],
+)
+def test_each_version_is_asked_for_all_that_it_can_forbid(
+    version: int, rules: tuple[int, int, int, int]
+) -> None:
+    kernel = _Kernel(version)
+    assert landlock.restrict(kernel) == (version, "")
+    assert kernel.rules == rules
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("refuses", ["create", "restrict"])
+def test_rules_that_the_kernel_refuses_are_not_in_force(refuses: str) -> None:
+    version, missing = landlock.restrict(_Kernel(7, refuses=refuses))
+    assert version == 0
+    assert "refuses the rules" in missing

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from edgeq.errors import EngineError, StructureError, UnsupportedModelError
+from edgeq.intake import probe
 from edgeq.intake.child import ProbeLimits, run_probe
 from edgeq.intake.probe import examine
-from edgeq.intake.sandbox import PURPOSES
+from edgeq.intake.sandbox import PURPOSES, Measure
 from edgeq.tflite.model import Model
 from edgeq.tflite.schema import schema
 from tests import tiny
@@ -146,10 +147,47 @@ def test_an_integer_model_is_quantized(shared: Path) -> None:
 def test_every_real_model_passes(shared: Path) -> None:
     data = shared / "data"
     for path in sorted([*data.glob("models/*.tflite"), *data.glob("reference/*.tflite")]):
-        probe = run_probe(path, ProbeLimits(must_confine=True))
-        assert probe.finite, path.name
+        assert run_probe(path, ProbeLimits(must_confine=True)).finite, path.name
 
 
 def test_text_is_a_structure_error() -> None:
     with pytest.raises(StructureError):
         examine(b"hello hello hello")
+
+
+@pytest.fixture
+def unconfined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe in this process, which goes on."""
+    monkeypatch.setattr(probe, "limit", lambda *_: None)
+    monkeypatch.setattr(probe, "confine", lambda *_: tuple(map(Measure, PURPOSES)))
+
+
+@pytest.mark.usefixtures("unconfined")
+def test_without_a_file_the_probe_examines_its_own_model(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert probe.main(["--must-confine"]) == 0
+    assert json.loads(capsys.readouterr().out)["ok"]["ops"] == {"CONV_2D": 1}
+
+
+@pytest.mark.usefixtures("unconfined")
+def test_a_file_too_large_for_the_memory_is_an_answer(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(path: Path) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(Path, "read_bytes", too_large)
+    assert probe.main(["x.tflite", "--memory-bytes", str(1 << 30)]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["stage"], "1024 MiB" in error["message"]) == ("probe", True)
+
+
+def test_an_unconfined_child_that_must_be_looks_at_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "limit", lambda *_: None)
+    monkeypatch.setattr(probe, "confine", lambda *_: (Measure("seccomp", "the kernel has none"),))
+    monkeypatch.setattr(probe, "examine", lambda *_: pytest.fail("it was looked at"))
+    assert probe.main(["--must-confine"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["stage"] == "sandbox"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import platform
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeq.intake import sandbox
 from edgeq.intake.sandbox import NEEDED, PURPOSES, Measure, lacks
 from edgeq.intake.syscalls import AUDIT_ARCHITECTURES
 from tests.intake.confined import PRELUDE, play
@@ -287,3 +289,35 @@ def _is_running(pid: int) -> bool:
         return False
     state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     return state not in "ZX"
+
+
+def test_a_child_whose_parent_has_ended_ends_itself() -> None:
+    found = play("""
+        print(json.dumps(attempt(lambda: sandbox.confine(parent=os.getppid() + 1))))
+    """)
+    assert found == "SystemExit"
+    assert play("sandbox.confine(os.getppid()); print(json.dumps('stays'))") == "stays"
+
+
+class _Refusing(ctypes.CDLL):
+    """A kernel that refuses everything."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.prctl = self.syscall = self._refuse
+
+    def _refuse(self, *_: object) -> int:
+        ctypes.set_errno(errno.EPERM)
+        return -1
+
+
+def test_a_kernel_that_refuses_everything_is_said_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sandbox.ctypes, "CDLL", _Refusing)
+    monkeypatch.setattr(sandbox, "OOM_SCORE", Path("/nowhere/oom_score_adj"))
+    measures = sandbox.confine(os.getppid())
+    assert [m.name for m in measures if m.is_in_force] == ["rlimits"]
+    assert len(lacks(measures)) == 3
+    refused = "not in force (the kernel refuses it: Operation not permitted), so nothing says that"
+    assert measures[3].meaning.startswith(refused)
+    assert "security.public_keys" in sandbox.hint(measures)
