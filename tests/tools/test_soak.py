@@ -17,8 +17,8 @@ from tools.soaking.clients import Client, Said
 from tools.soaking.journal import MOST_KEPT, Journal
 from tools.soaking.judge import WARM_S, figures_of, judge_held, judge_versions, lives
 from tools.soaking.material import Material
-from tools.soaking.monitor import Held
-from tools.soaking.plan import BRIEF_ENDS, CLASSIFIERS, ENDS, ROUNDS_A_LIFE, STEPS, plan
+from tools.soaking.monitor import Held, Monitor
+from tools.soaking.plan import CLASSIFIERS, ENDS, ROUNDS_A_LIFE, STEPS, ends_of, plan
 from tools.soaking.reference import Reference
 from tools.soaking.report import text_of
 
@@ -47,7 +47,8 @@ def soak(folder: Path, *options: str, limit_s: float) -> dict[str, Any]:
 def test_no_invariant_is_violated_while_everything_happens_once(tmp_path: Path):
     figures = soak(tmp_path, *SHORT, "--seed", "1", limit_s=120)
     has_disk = figures["disk_pressure"].startswith("a disk of")
-    kinds = {kind for kind in (*STEPS, *BRIEF_ENDS) if has_disk or "full disk" not in kind}
+    ends = ends_of(is_brief=True, has_disk=has_disk)
+    kinds = {kind for kind in (*STEPS, *ends) if has_disk or "full disk" not in kind}
     assert set(figures["actions"]) == kinds
     assert figures["versions_checked"] >= 5
     assert figures["answers"]["200 by float"] > 100
@@ -234,6 +235,19 @@ def test_every_ceiling_is_held(journal: Journal):
     figures = figures_of([held(0), most])
     assert figures["threads"] == {"start": 20, "max": 90, "end": 90}
     assert [len(life) for life in lives([held(0), held(1, life=2), held(2, life=2)])] == [1, 2]
+
+
+@pytest.mark.parametrize(("state", "violated"), [("verified", True), ("committed", False)])
+def test_what_serves_for_long_must_be_committed(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, state: str, violated: bool
+):
+    model = {"live": {"version": "2"}, "versions": [{"version": "2", "state": state}]}
+    monitor = Monitor(None, journal)  # type: ignore[arg-type]
+    monitor._note({"events": [], "models": {"digits": model}})
+    assert not journal.violated
+    monkeypatch.setattr(time, "monotonic", lambda: 1e9)
+    monitor._note({"events": [], "models": {"digits": model}})
+    assert bool(journal.violated) == violated
 
 
 class Histories:

@@ -18,6 +18,7 @@ from tools.soaking.journal import Journal
 
 EVERY_S = 0.5
 STATUS_LIMIT_S = 5.0
+COMMIT_LIMIT_S = 5.0  # between a switch and its record
 METRICS_EVERY = 20  # looks at what is held
 
 
@@ -43,6 +44,7 @@ class Monitor:
         self.held: list[Held] = []
         self.slowest_status_s = 0.0
         self.faults: dict[str, str] = {}  # events of the box: kind and message
+        self._uncommitted: dict[str, float] = {}  # since when
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="monitor")
 
@@ -97,6 +99,20 @@ class Monitor:
         for event in status["events"]:
             if event["kind"] == "fault":
                 self.faults.setdefault(event["message"], event["kind"])
+        for name, model in status["models"].items():
+            self._note_live(name, model)
+
+    def _note_live(self, name: str, model: dict[str, Any]) -> None:
+        """Let nothing serve for long that is not what the registry would serve after a crash."""
+        now, live = time.monotonic(), (model["live"] or {}).get("version", "")
+        committed = [v["version"] for v in model["versions"] if v["state"] == "committed"]
+        if not live or live in committed or self._journal.is_allowed("full disk", now):
+            self._uncommitted.pop(name, None)
+            return
+        since = self._uncommitted.setdefault(name, now)
+        if now - since > COMMIT_LIMIT_S:
+            evidence = f"{name}: {live} for {now - since:.1f} s, the registry has {committed}"
+            self._journal.violate("what serves is not committed", evidence)
 
 
 def held_by(box: Box, pid: int, life: int, begun: float) -> Held:

@@ -24,7 +24,6 @@ STEPS = (
 )  # fmt: skip
 # The daemon's own end: in one round of `ROUNDS_A_LIFE`, so that it lives long enough to grow.
 ENDS = ("kill", "kill in a drop", "kill in a build", "kill on a full disk", "stop")
-BRIEF_ENDS = ("kill on a full disk",)
 ROUNDS_A_LIFE = 4
 
 
@@ -40,6 +39,13 @@ class Step:
     def random(self) -> random.Random:
         """Return the step's own randomness."""
         return random.Random(self.seed)
+
+
+def ends_of(*, is_brief: bool, has_disk: bool) -> tuple[str, ...]:
+    """Return how the daemon is ended: in every way, or in the one that tells most."""
+    if not is_brief:
+        return ENDS
+    return ("kill on a full disk",) if has_disk else ("kill",)
 
 
 def plan(seed: int, ends: Sequence[str] = ENDS) -> Iterator[Step]:

@@ -23,7 +23,7 @@ from tools.soaking.journal import EVIDENCE_SHOWN, Journal
 from tools.soaking.judge import figures_of, judge_folders, judge_held, judge_log, judge_versions
 from tools.soaking.material import Material
 from tools.soaking.monitor import Monitor
-from tools.soaking.plan import BRIEF_ENDS, CLASSIFIERS, ENDS, MODELS, PLAIN, STEPS, Step, plan
+from tools.soaking.plan import CLASSIFIERS, MODELS, PLAIN, STEPS, Step, ends_of, plan
 from tools.soaking.reference import Reference
 from tools.soaking.report import text_of
 from tools.soaking.small_disk import SHARED_MEMORY, SmallDisk
@@ -110,7 +110,8 @@ class Soak:
     def _act(self) -> None:
         """Perform the plan until the time is over, its first round at least."""
         journal, acts = self.journal, {**self._actions.table(), **self._trouble.table()}
-        ends = BRIEF_ENDS if self._options.brief else ENDS
+        has_disk = self.box.disk is not None
+        ends = ends_of(is_brief=self._options.brief, has_disk=has_disk)
         for step in plan(self._options.seed, ends):
             is_over = time.monotonic() - journal.begun >= self._options.seconds
             if is_over and step.number >= len(STEPS) + len(ends):

@@ -1,12 +1,13 @@
 """A version and its engine -> what it must answer to every frame, from its bundle on the disk.
 
-Computed once, by the same interpreter over the bundle's own model, when the version first answers;
+Computed once, by the interpreter alone over the bundle's own model, when the version first answers;
 from then on every answer must be equal to it to the bit.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.bundle import Bundle
-from edgeq.engines.table import load_cpu, load_float
 from edgeq.errors import EdgeqError
 from tools.soaking.journal import Journal
 from tools.soaking.material import Material, frames
@@ -72,17 +72,26 @@ class Reference:
             evidence = f"{model} {version}: {manifest.model_sha256}"
             self._journal.violate("a model served that nobody dropped as good", evidence)
         self._digests[model, version] = manifest.model_sha256
-        if engine == "float":
-            loaded = load_float(bundle.read("float.tflite"))
-        else:
-            loaded = load_cpu(bundle.read("int8.tflite"), 1)
-        tensor = loaded.inputs[0].name
-        try:
-            return {
-                kind: np.stack([
-                    next(iter(loaded.infer({tensor: frame}).values())).ravel() for frame in given
-                ])
-                for kind, given in self.frames[model].items()
-            }  # fmt: skip
-        finally:
-            loaded.close()
+        answer = answering(bundle.read("float.tflite" if engine == "float" else "int8.tflite"))
+        given = self.frames[model].items()
+        return {kind: np.stack([answer(frame) for frame in frames]) for kind, frames in given}
+
+
+def answering(content: bytes) -> Callable[[Array], Array]:
+    """Return what answers as the model does: LiteRT itself, with nothing of edgeq around it."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    given, taken = (
+        details[0]["index"]
+        for details in (interpreter.get_input_details(), interpreter.get_output_details())
+    )
+
+    def answer(frame: Array) -> Array:
+        interpreter.set_tensor(given, frame)
+        interpreter.invoke()
+        output: Array = interpreter.get_tensor(taken)
+        return output.ravel()
+
+    return answer
