@@ -45,13 +45,21 @@ class Frontends:
         config: where to listen, and whom to serve.
         metrics: what /metrics shows, and where requests are counted.
         notifier: reaches the service manager, which keeps the sockets over a restart.
+        note: notes a fault of the box that an error tells of; None for an error that tells of none.
 
     Raises:
         EdgeqError: a port or socket cannot be had.
         ConfigError: a file of certificates, users or the token cannot be used.
     """
 
-    def __init__(self, config: Config, metrics: Metrics, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        config: Config,
+        metrics: Metrics,
+        notifier: Notifier,
+        note: Callable[[BaseException], object] | None = None,
+    ) -> None:
+        self._note = note
         server = config.server
         self._config = config
         self._metrics = metrics
@@ -97,7 +105,7 @@ class Frontends:
             self._adopted,
         )
         self._grpc = self._make_grpc(parts) if server.grpc_port is not None else None
-        self._server = Server([self._http, *([self._grpc] if self._grpc else [])])
+        self._server = Server([self._http, *([self._grpc] if self._grpc else [])], self._note)
 
     def reload_certificates(self) -> None:
         """Let new handshakes use what the certificate files hold now.

@@ -140,7 +140,9 @@ class Daemon:
 
     def _start(self) -> None:
         count_start(self._context)
-        self._frontends = Frontends(self._context.config, self._context.metrics, self._notifier)
+        context = self._context
+        note = context.faults.note_error
+        self._frontends = Frontends(context.config, context.metrics, self._notifier, note)
         hands = Hands(
             self._frontends.beat,
             lambda: self._wake.put("beat"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgeq.errors import EdgeqError
 
@@ -24,10 +24,19 @@ class Frontend(Protocol):
 
 
 class Server:
-    """Runs all frontends on one event loop; `run` is the body of a thread."""
+    """Runs all frontends on one event loop; `run` is the body of a thread.
 
-    def __init__(self, frontends: Sequence[Frontend]) -> None:
+    Args:
+        frontends: what is run.
+        note: takes an error that the loop met, e.g. no descriptor for a connection; None where it
+            is nothing that it knows.
+    """
+
+    def __init__(
+        self, frontends: Sequence[Frontend], note: Callable[[BaseException], object] | None = None
+    ) -> None:
         self._frontends = frontends
+        self._note = note
         self._has_started = threading.Event()
         self._failure: BaseException | None = None
         self._lock = threading.Lock()  # loop and stop come from two threads
@@ -57,11 +66,18 @@ class Server:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(answer)
 
+    def _met(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Without descriptors asyncio asks again each second, and would log as often."""
+        error = context.get("exception")
+        if self._note is None or error is None or self._note(error) is None:
+            loop.default_exception_handler(context)
+
     async def _serve(self) -> None:
         self._asked = asyncio.Event()
         started: list[Frontend] = []
         with self._lock:
             self._loop = asyncio.get_running_loop()
+            self._loop.set_exception_handler(self._met)
             if self._stop is not None:
                 self._asked.set()
         try:
