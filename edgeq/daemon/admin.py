@@ -136,6 +136,7 @@ class AdminCommands:
         was_safe = self._context.starts.safe_mode is not None
         leave = self._deployer.failures.leave_safe_mode
         self._on_deploy_thread(lambda: leave(is_asked_for=True))
+        self._on_deploy_thread(self._deployer.resume_builds)
         return {"resumed": was_safe}
 
     def _why_not_recalibrate(self, deployment: Deployment) -> str:

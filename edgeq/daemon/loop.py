@@ -232,7 +232,8 @@ class Daemon:
                 self._deployer.recalibrations.clock_jumped(deployment, jump)
         for deployment in list(self._deployer.deployments.values()):
             self._deployer.check_probation(deployment)
-            self._drift.check(deployment)
+            if self._context.starts.safe_mode is None:
+                self._drift.check(deployment)
             self._keeper.keep(deployment)
 
     def _sample_latencies(self) -> None:
@@ -275,6 +276,7 @@ class Daemon:
 
     def _leave_safe_mode(self) -> None:
         self._deploy.submit(self._guarded, self._deployer.failures.leave_safe_mode)
+        self._deploy.submit(self._guarded, self._deployer.resume_builds)
 
     def _guarded(self, function: Callable[..., None], *arguments: Any) -> None:
         """The deploy thread's last resort: log a failure, so that the next drop is still taken."""
