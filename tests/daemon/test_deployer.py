@@ -186,7 +186,8 @@ def test_a_model_without_any_sound_bundle_fails_alone(house, digits, images):
     house.drop(digits / "digits.tflite")
     house.drop(digits / "digits_v2.tflite", "other")
     for version in house.context.registry.versions("digits"):
-        (house.context.paths.bundle("digits", version.version) / "manifest.json").unlink()
+        for file in house.context.paths.bundle("digits", version.version).iterdir():
+            file.unlink()
     house.deployer.close()
     house.deployer.deployments.clear()
     house.deployer.restore()
