@@ -6,8 +6,8 @@ commit of every write to the registry.
 The failure may be told, as an EdgeqError or a fault of the box; then the daemon's parts go on, the
 scanner reports the drop again, and all must come out well. At last it starts anew.
 
-Run as a program: `python -m tests.faults.failing_disk SCENARIO BUNDLE` prints JSON
-{"steps": N, "refusals": [...], "failures": {...}}.
+Run as a program: `python -m tests.faults.failing_disk BUNDLE [SCENARIO ...]` prints JSON, for each
+{"steps": N, "refusals": N, "failures": {...}}.
 """
 
 from __future__ import annotations
@@ -286,11 +286,11 @@ def _play(name: str, folder: Path, disk: FailingDisk, built: Path, probes: Probe
 
 
 def check_all(
-    name: str, work: Path, built: Path, probes: Probes, *, every: int = 1
+    disk: FailingDisk, name: str, work: Path, built: Path, probes: Probes, *, every: int = 1
 ) -> dict[str, Any]:
     """Refuse every step, or every n-th, in each way; returns the figures and what was wrong."""
-    disk = FailingDisk()
-    disk.watch()
+    work.mkdir()
+    disk.refuse_at = 0
     if wrong := _play(name, work / "whole", disk, built, probes):
         raise AssertionError(f"the scenario itself fails: {wrong}")
     steps, failures = list(disk.steps), {}
@@ -307,14 +307,18 @@ def check_all(
 def main() -> None:
     """Run as a program."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scenario", choices=SCENARIOS)
     parser.add_argument("built", type=Path, help="a bundle of the digits model")
+    parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; all without")
     parser.add_argument("--every", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
+        work, disk = Path(folder), FailingDisk()
         probes = _probes(work)
-        found = check_all(options.scenario, work, options.built, probes, every=options.every)
+        disk.watch()
+        found = {
+            name: check_all(disk, name, work / name, options.built, probes, every=options.every)
+            for name in options.scenarios or SCENARIOS
+        }
         json.dump(found, sys.stdout)
 
 
