@@ -109,6 +109,15 @@ def is_readable_by_all(path: Path) -> bool:
         return False
 
 
+def rights_of_all(path: Path) -> str:
+    """Return which of 'rwx' any user of this box has on a path; "" where it is not there."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ""
+    return stat.filemode(mode)[7:].translate({ord("t"): "x", ord("T"): "", ord("-"): ""})
+
+
 def sha256_bytes(data: bytes) -> str:
     """Return the hex SHA-256 of `data`."""
     return hashlib.sha256(data).hexdigest()

@@ -262,3 +262,15 @@ def test_what_others_may_read_is_told_by_the_mode(tmp_path: Path) -> None:
     for mode, is_readable in ((0o600, False), (0o640, False), (0o644, True)):
         path.chmod(mode)
         assert files.is_readable_by_all(path) is is_readable
+
+
+@pytest.mark.parametrize(
+    ("mode", "rights"),
+    [(0o700, ""), (0o755, "rx"), (0o777, "rwx"), (0o1777, "rwx"), (0o1776, "rw"), (0o702, "w")],
+)
+def test_the_rights_of_all_are_those_of_others(tmp_path: Path, mode: int, rights: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(mode)
+    assert files.rights_of_all(folder) == rights
+    assert files.rights_of_all(tmp_path / "none") == ""

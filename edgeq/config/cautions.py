@@ -16,7 +16,12 @@ from edgeq.tls import TlsOptions, objections
 def cautions(config: Config) -> tuple[str, ...]:
     """Return one sentence for each; files that cannot be used are told, too, and raise nothing."""
     server = config.server
-    return (*_of_the_token(server), *_of_tls(server.tls.options), *_of_metrics(server))
+    return (
+        *_of_the_token(server),
+        *_of_tls(server.tls.options),
+        *_of_metrics(server),
+        *_of_folders(config),
+    )
 
 
 def _of_the_token(server: Server) -> Iterator[str]:
@@ -34,6 +39,20 @@ def _of_the_token(server: Server) -> Iterator[str]:
         server.auth.read_token()
     except ConfigError as error:
         yield error.message
+
+
+def _of_folders(config: Config) -> Iterator[str]:
+    """What every user of this box may read of samples, or change of what is served."""
+    state, models = files.rights_of_all(config.state_dir), files.rights_of_all(config.models_dir)
+    if "w" in state:
+        yield f"every user may change what is in {config.state_dir}; chmod 700 it"
+    elif state:
+        yield f"every user may look at the samples in {config.state_dir}; chmod 700 it"
+    if "w" in models and not config.security.public_keys:
+        yield (
+            f"every user may drop models into {config.models_dir}; chmod o-w it, or set "
+            "security.public_keys"
+        )
 
 
 def _of_tls(options: TlsOptions | None) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import pytest
 
 from edgeq.config import Config, cautions, load
 from tests.certificates import Authority
+from tests.minisign import Signer
 
 HASH = bcrypt.hashpw(b"s3cret", bcrypt.gensalt(4)).decode()
 TLS = "tls: {cert_file: server.pem, key_file: server.key}"
@@ -76,3 +77,37 @@ def test_users_of_metrics_without_tls_are_told(tmp_path: Path) -> None:
     path.write_text("users: {}")
     (one,) = told(tmp_path, given)
     assert "key 'users' is unknown" in one
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        (0o700, None),
+        (0o770, None),
+        (0o705, "look at the samples in"),
+        (0o755, "look at the samples in"),
+        (0o777, "change what is in"),
+        (0o1777, "change what is in"),
+    ],
+)
+def test_a_state_folder_that_others_may_enter_is_told(
+    tmp_path: Path, mode: int, said: str | None
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(mode)
+    found = cautions(Config(state_dir=state))
+    assert [said in each and str(state) in each for each in found] == ([True] if said else [])
+
+
+def test_a_drop_folder_that_all_may_write_to_is_told_unless_drops_are_signed(
+    tmp_path: Path,
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    models.chmod(0o777)
+    config = Config(models_dir=models, state_dir=tmp_path / "none")
+    (one,) = cautions(config)
+    assert "every user may drop models" in one
+    keys = {"security": {"public_keys": [Signer().public_key]}}
+    assert cautions(Config(models_dir=models, state_dir=tmp_path / "none", **keys)) == ()
