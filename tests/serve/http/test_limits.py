@@ -112,7 +112,7 @@ def test_one_connection_too_many_is_told_so(start: Any) -> None:
     first.close()
     while True:
         with connect(running) as again:
-            again.sendall(b"GET /v2/health/live HTTP/1.1\r\nConnection: close\r\n\r\n")
+            again.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             if rest(again).startswith(b"HTTP/1.1 200"):
                 break
     second.close()
