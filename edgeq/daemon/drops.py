@@ -13,6 +13,7 @@ from edgeq.daemon.deployment import Context
 from edgeq.daemon.interface import described
 from edgeq.daemon.signatures import check_signature
 from edgeq.errors import ConfigError, DropError
+from edgeq.intake import sandbox
 from edgeq.intake.admit import Admitted, Unchanged, admit
 from edgeq.intake.companion import read_companion
 from edgeq.intake.watch import Candidate
@@ -99,7 +100,19 @@ def accept(
         message += f", signed as version {drop.signed.version} by key {drop.signed.key}"
     context.events.record(candidate.name, "accepted", message)
     logger.info("drop accepted", extra={"model": candidate.name, "seconds": drop.probe.load_s})
+    _warn_of_the_sandbox(candidate, drop)
     return received
+
+
+def _warn_of_the_sandbox(candidate: Candidate, drop: Admitted) -> None:
+    """Say where the child that opened the drop would not have held a hostile one."""
+    if reasons := sandbox.lacks(drop.probe.sandbox):
+        fields = {
+            "model": candidate.name,
+            "reason": "; ".join(reasons),
+            "hint": sandbox.hint(drop.probe.sandbox),
+        }
+        logger.warning("drop was opened in a child that this box cannot confine", extra=fields)
 
 
 def refuse(context: Context, candidate: Candidate, error: DropError) -> Received:
