@@ -89,6 +89,21 @@ def test_a_model_that_is_new_here_may_answer_as_it_likes(house: House, silent: b
     assert house.deployer.deployments["digits"].version == "1"
 
 
+def test_an_update_of_another_interface_is_refused_for_that(serving: House, silent: bytes):
+    model = Model.from_bytes(silent)
+    model.tensors[model.inputs[0]].name = b"picture"
+    (entry,) = take(serving, model.to_bytes())
+    assert entry.stage == "interface"
+
+
+@pytest.mark.parametrize("lost", ["golden.npz", "manifest.json"])
+def test_without_answers_of_the_live_version_none_are_compared(
+    serving: House, silent: bytes, lost: str
+):
+    (serving.context.paths.bundle("digits", 1) / lost).unlink()
+    assert take(serving, silent) == []
+
+
 def test_a_lost_reference_refuses_nothing(serving: House, damaged: bytes):
     shutil.rmtree(serving.context.paths.bundle("digits", 1))
     assert take(serving, damaged) == []
