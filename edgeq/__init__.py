@@ -6,8 +6,8 @@ order of reading; the first line of each says what goes in and what comes out.
     __main__.py   python -m edgeq
                   -- composition --
     cli/          the commands; the only place that prints and exits
-                      arguments output inputs client box building tables measuring reporting remote
-                      samples
+                      arguments output inputs client box devices building tables measuring
+                      reporting remote samples
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
                       loop supervision arrivals starts heartbeat stacks folder clock faults events
                       retries taking frontends spare_socket deployer setbacks models failures

@@ -22,6 +22,7 @@ from edgeq.cli.arguments import (
     existing_file,
     load_config,
 )
+from edgeq.cli.devices import drop_in, gpu_devices
 from edgeq.cli.output import print_json, print_table, printable
 from edgeq.config import cautions, load
 from edgeq.daemon.loop import Daemon
@@ -34,12 +35,6 @@ from edgeq.observe.board import sources
 from edgeq.observe.board_watch import BoardWatch
 from edgeq.tflite.runtime import runtime_version
 
-# What a CUDA process on a Jetson opens; the unit's DeviceAllow lists the same.
-JETSON_DEVICES = (
-    "/dev/nvmap", "/dev/nvhost-ctrl", "/dev/nvhost-ctrl-gpu", "/dev/nvhost-gpu",
-    "/dev/nvhost-as-gpu", "/dev/nvhost-prof-gpu", "/dev/nvgpu/igpu0/ctrl", "/dev/dri/renderD128",
-    "/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm",
-)  # fmt: skip
 PRIVATE = 0o077  # of the daemon and its children: samples, models and the registry are its own
 FALLBACK_COST = (
     "tflite-runtime runs INT8 without XNNPACK (5 to 16 times slower) and crashes on damaged files"
@@ -70,7 +65,9 @@ def register(commands: Subparsers) -> None:
         help="hardware, runtimes, what is usable and why not", example="edgeq doctor",
     )  # fmt: skip
     parser.add_argument(
-        "--systemd", action="store_true", help="print a drop-in with this box's GPU devices"
+        "--systemd",
+        action="store_true",
+        help="print a drop-in that allows this box's GPU devices alone",
     )
     add_json(parser)
 
@@ -104,11 +101,11 @@ def run_check_config(options: argparse.Namespace) -> int:
 def run_doctor(options: argparse.Namespace) -> int:
     """`edgeq doctor`."""
     if options.systemd:
-        drop_in = _systemd_drop_in()
+        text = drop_in(gpu_devices())
         if options.json:
-            print_json({"drop_in": drop_in})
+            print_json({"drop_in": text})
         else:
-            print(drop_in)
+            print(text)
         return 0
     report = examine()
     if options.json:
@@ -144,7 +141,7 @@ def examine() -> dict[str, Any]:
         "runtime": runtime,
         "runtime_note": note,
         "sensors": _sensors(),
-        "devices": [device for device in JETSON_DEVICES if Path(device).exists()],
+        "devices": gpu_devices(),
         "nvidia_smi": shutil.which("nvidia-smi") is not None,
         "backends": backends,
         "sandbox": _sandbox(),
@@ -230,12 +227,3 @@ def _print_finding(finding: dict[str, Any], width: int = 10) -> None:
 
 def _as_text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _systemd_drop_in() -> str:
-    present = [device for device in JETSON_DEVICES if Path(device).exists()]
-    lines = ["# systemctl edit edgeq: the GPU devices of this box", "[Service]"]
-    lines += [f"DeviceAllow={device} rw" for device in present]
-    if not present:
-        lines.append("# none of the known GPU devices is here: the unit needs no addition")
-    return "\n".join(lines)

@@ -135,16 +135,13 @@ def test_without_any_usable_backend_doctor_exits_1(edgeq, monkeypatch):
     assert not any(backend["usable"] for backend in ran.json["backends"])
 
 
-def test_doctor_prints_a_drop_in_with_the_devices_that_are_there(edgeq, monkeypatch, tmp_path):
-    (tmp_path / "nvmap").touch()
-    present, absent = str(tmp_path / "nvmap"), str(tmp_path / "nvidia0")
-    monkeypatch.setattr(box, "JETSON_DEVICES", (present, absent))
+def test_doctor_prints_a_drop_in_with_the_devices_that_are_there(edgeq, monkeypatch):
+    monkeypatch.setattr(box, "gpu_devices", lambda: ["/dev/nvmap"])
     lines = edgeq("doctor", "--systemd").out.splitlines()
-    assert lines[1] == "[Service]"
-    assert f"DeviceAllow={present} rw" in lines
-    assert absent not in "\n".join(lines)
-    drop_in = edgeq("doctor", "--systemd", "--json").json["drop_in"]
-    assert drop_in.splitlines() == lines
+    assert lines[1:] == ["[Service]", "DeviceAllow=", "DeviceAllow=/dev/nvmap rw"]
+    text = edgeq("doctor", "--systemd", "--json").json["drop_in"]
+    assert text.splitlines() == lines
+    assert edgeq("doctor", "--json").json["devices"] == ["/dev/nvmap"]
 
 
 def test_the_board_is_named_by_the_device_tree(tmp_path):
