@@ -231,10 +231,10 @@ class Daemon:
             for deployment in self._deployer.deployments.values():
                 self._deployer.recalibrations.clock_jumped(deployment, jump)
         for deployment in list(self._deployer.deployments.values()):
-            self._deployer.check_probation(deployment)
+            self._guarded(self._deployer.check_probation, deployment)  # whatever the others do
             if self._context.starts.safe_mode is None:
-                self._drift.check(deployment)
-            self._keeper.keep(deployment)
+                self._guarded(self._drift.check, deployment)
+            self._guarded(self._keeper.keep, deployment)
 
     def _sample_latencies(self) -> None:
         """On this thread: the deploy thread may be busy with a swap."""

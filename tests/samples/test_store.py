@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from edgeq.errors import SampleError
 from edgeq.samples.decode import load_folder
 from edgeq.samples.store import (
     COUNTER,
+    PAUSE_S,
     SampleStore,
     StoreOptions,
     is_held_out,
@@ -275,6 +278,45 @@ def test_a_full_disk_is_a_sample_error_and_frees_the_place(
             store.add(_inputs(1))
     assert (len(store), store.bytes) == (0, 0)
     assert store.add(_inputs(1))
+
+
+def test_a_sample_that_the_disk_refuses_takes_no_other_s_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SampleStore(tmp_path, StoreOptions(maximum=3))
+    for value in range(3):
+        store.offer({"x": np.full((1, 2), value, np.float32)})
+    kept = sorted(path.name for path in tmp_path.glob("captured-*"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_atomic", refuse_with(errno.EIO))
+        for value in range(3, 9):
+            with pytest.raises(SampleError, match="Input/output error"):
+                store.add({"x": np.full((1, 2), value, np.float32)})
+    assert sorted(path.name for path in tmp_path.glob("captured-*")) == kept
+    assert sorted(row.file_name for row in store.rows()) == kept
+
+
+def test_after_a_refusal_no_request_is_considered_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SampleStore(tmp_path)
+    now = [1000.0]
+    monkeypatch.setattr("edgeq.samples.store.time.monotonic", lambda: now[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_atomic", refuse_with(errno.ENOSPC))
+        with pytest.raises(SampleError):
+            store.offer({"x": np.zeros((1, 2), np.float32)})
+        assert not store.offer({"x": np.ones((1, 2), np.float32)})
+    now[0] += PAUSE_S
+    assert store.offer({"x": np.ones((1, 2), np.float32)})
+
+
+def refuse_with(number: int) -> Callable[..., None]:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
 
 
 def test_many_threads_keep_index_and_disk_equal(store: SampleStore) -> None:
