@@ -27,6 +27,7 @@ Allowed = Literal["all", "cpu", "float", "none"]  # engines: any, no GPU's, floa
 
 SAFE_MODE_REFUSAL = "edgeq is in safe mode and only serves; `edgeq resume` ends it"
 NOTE_BYTES = 4096
+WORDS_KEPT = 400  # characters
 HUNG_KEPT = 24  # engines
 MOST_HANGS = 3  # of an engine that nothing can replace, before it is not loaded any more
 TRIES = 2  # starts in safe mode, before the next one allows less
@@ -60,13 +61,15 @@ class StartNote:
     unclean: int = 0  # starts in a row
     left: int = 0  # times that safe mode ended by itself
     hung: tuple[HungEngine, ...] = ()
+    last_words: str = ""  # why a run had itself ended
 
     @classmethod
     def from_json(cls, content: bytes) -> StartNote:
         """Read what `to_json` gave; ValueError, KeyError or TypeError where that is none."""
         note = json.loads(content)
         hung = tuple(HungEngine(**each) for each in note["hung"])
-        return cls(bool(note["is_running"]), int(note["unclean"]), int(note["left"]), hung)
+        words = str(note.get("last_words", ""))
+        return cls(bool(note["is_running"]), int(note["unclean"]), int(note["left"]), hung, words)
 
     def to_json(self) -> bytes:
         """Return it in a form of its own length always."""
@@ -123,6 +126,7 @@ class Starts:
     safe_mode: SafeMode | None = None
     problem: str = ""
     refusal: OSError | None = None  # behind the problem
+    last_words: str = ""  # of the run before, where it had itself ended
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -135,7 +139,9 @@ class Starts:
     def begin(self) -> None:
         """Count this run, before anything is loaded; safe mode is set where it is time for it."""
         self._began, self._has_proven_itself = self.clock(), False
-        self._change(self._read().after_start())
+        before = self._read()
+        self.last_words = before.last_words
+        self._change(replace(before.after_start(), last_words=""))
         limit, unclean = self.options.unclean_starts, self._note.unclean
         self.safe_mode = None
         if limit and unclean >= limit:
@@ -168,6 +174,10 @@ class Starts:
     def stop(self) -> None:
         """Note that the end which follows was asked for, or has been told of."""
         self._change(replace(self._note, is_running=False, unclean=0, left=0))
+
+    def note_end(self, why: str) -> None:
+        """Leave word for the next run, before this one has itself ended."""
+        self._change(replace(self._note, last_words=why[:WORDS_KEPT]))
 
     @property
     def allowed(self) -> Allowed:

@@ -40,6 +40,8 @@ def count_start(context: Context) -> None:
     starts.begin()
     if starts.refusal is not None and faults.note_error(starts.refusal, starts.problem) is None:
         faults.note("io_error", starts.problem)
+    if starts.last_words:  # whom the counter of the last process told, nobody may have read
+        faults.note("engine_hung", f"the last run ended: {starts.last_words}")
     if starts.safe_mode is not None:
         reason = starts.safe_mode.reason
         faults.note("crash_loop", reason)
@@ -156,6 +158,7 @@ class Supervision:
             return
         self._is_ending = True
         logger.critical(f"edgeq begins anew: {why}")
+        self._context.starts.note_end(why)
         self._notifier.notify(WATCHDOG="trigger")
         if not self._notifier.has_manager:
             os.abort()  # what faulthandler then writes says where each thread was

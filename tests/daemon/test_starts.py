@@ -136,6 +136,11 @@ def test_engines_that_hung_are_remembered_until_a_person_wants_them(run) -> None
     assert run().hung("gate", 1).engine == "cuda-int8"
 
 
+def test_a_run_leaves_word_of_its_end_for_the_next_one_only(run) -> None:
+    run().note_end("it hung")
+    assert [run().last_words for _ in range(2)] == ["it hung", ""]
+
+
 def test_the_note_has_one_length_however_much_is_in_it() -> None:
     note = StartNote()
     for number in range(40):

@@ -126,6 +126,7 @@ def test_an_engine_that_hangs_on_the_servers_loop_is_not_loaded_by_the_next_proc
     assert supervised.wait_served(NAME)["live"]["version"] == "1"
     assert supervised.infer_code(images[:1]) == 200
     assert "hung" in json.dumps(supervised.status()["models"][NAME]["versions"])
+    assert supervised.metric('edgeq_faults_total{kind="engine_hung"}') == 1
 
 
 def test_after_three_deaths_edgeq_only_serves_until_it_is_resumed(
