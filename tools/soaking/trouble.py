@@ -26,6 +26,7 @@ LEFT_BYTES = (0, 4096, 40_000, 200_000)  # that a full disk still has
 CHILD_LIMIT_S = 4.0  # to wait for a build child
 SLOW_CLIENTS = 20
 BAD_REQUESTS = 150
+BAD_LIMIT_S = 10.0  # the daemon's own limits are 2 and 3 s
 CROWD = 96  # connections at once, more than a queue's places
 ROUNDS = 30
 EARLY = (0.0, 0.6)  # seconds after a drop or a build's start
@@ -227,7 +228,7 @@ class Trouble:
 
     def _send_bad(self, request: bytes) -> str:
         try:
-            with socket.create_connection(self._address(), 5) as connection:
+            with socket.create_connection(self._address(), BAD_LIMIT_S) as connection:
                 connection.sendall(request)
                 connection.shutdown(socket.SHUT_WR)
                 answer = connection.recv(4096)
