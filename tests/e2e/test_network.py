@@ -18,10 +18,10 @@ def served() -> Iterator[Box]:
 
 
 def test_what_is_served_is_what_the_description_says(served: Box) -> None:
-    outcome = check(served, examples=2, seed=0, phases="fuzzing")
+    outcome = check(served, examples=1, seed=0, phases="fuzzing")
     assert outcome.kinds == [], outcome.text
     assert outcome.operations > 40
-    assert outcome.cases > 60
+    assert outcome.cases > 40
     assert served.is_alive
 
 
