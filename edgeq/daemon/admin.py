@@ -129,6 +129,7 @@ class AdminCommands:
         deployment = self._find(arguments)
         if reason := self._why_not_recalibrate(deployment):
             raise ConflictError(f"model {deployment.name!r} cannot be recalibrated: {reason}")
+        self._context.builds_again.forget(deployment.name)  # a person need not wait
         self._on_deploy_thread(lambda: self._deployer.recalibrate(deployment, "request"))
         return {"name": deployment.name, "samples": len(deployment.store), "state": "building"}
 

@@ -52,6 +52,11 @@ class Paths:
         return self.state / "starts.json"
 
     @property
+    def retries(self) -> Path:
+        """Builds that are to be tried again."""
+        return self.state / "builds-again.json"
+
+    @property
     def staging(self) -> Path:
         """Drops on their way in."""
         return self.state / "intake"
@@ -105,7 +110,7 @@ class Context:
         self.faults = Faults(self.registry, self.metrics, self.paths.state)
         self.events = Events(self.registry, self.faults)
         self.drops_again = Retries(DROP_FIRST_S, DROP_LONGEST_S)
-        self.builds_again = Retries(BUILD_FIRST_S, BUILD_LONGEST_S)
+        self.builds_again = Retries(BUILD_FIRST_S, BUILD_LONGEST_S, path=self.paths.retries)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def _model(context: Context, deployment: Deployment) -> dict[str, Any]:
         "reason": deployment.reason,
         "progress": deployment.progress,
         "build": _build(deployment),
+        "build_again": _build_again(context, deployment),
         "previous": str(previous.version) if previous else None,
         "versions": [_version(context, each) for each in versions[:VERSIONS_SHOWN]],
         "pinned": registry.is_pinned(deployment.name),
@@ -75,6 +76,14 @@ def _build(deployment: Deployment) -> dict[str, Any] | None:
     """What is being built, or waits to be, and why."""
     job = deployment.building
     return {"cause": job.cause, "model_sha256": job.sha256} if job else None
+
+
+def _build_again(context: Context, deployment: Deployment) -> dict[str, Any] | None:
+    """How often a build failed for the box's sake, and when it is tried again."""
+    in_s = context.builds_again.due_in_s(deployment.name)
+    if in_s is None:
+        return None
+    return {"tries": context.builds_again.tries(deployment.name), "in_s": round(in_s, 1)}
 
 
 def _version(context: Context, version: Version) -> dict[str, Any]:
