@@ -2,6 +2,7 @@
 
 Run as a program, in a mount namespace of its own, for it mounts:
 `unshare -rm python -m tests.faults.disk_conditions CONDITION FOLDER`; prints JSON, what it saw.
+ext4_error needs a loop device, and so a real root: `unshare -m`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tests.e2e.daemon import Daemon, infer
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 SIZE, INODES = "16m", 400
+EXT4_BYTES = 24 << 20
 OUTPUT = "scores"
 WAIT_S = 40.0
 
@@ -36,17 +38,30 @@ Seen = dict[str, Any]
 class Box:
     """A daemon whose state folder is a filesystem of its own."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, is_ext4: bool) -> None:
         self.daemon = Daemon(root)
         self.state = root / "state"
+        self.image = root / "disk.img"
         self.state.mkdir()
-        self.mount(f"size={SIZE},nr_inodes={INODES},mode=755")
+        if is_ext4:
+            self.image.write_bytes(bytes(EXT4_BYTES))
+            _run("mkfs.ext4", "-q", "-F", str(self.image))
+            self.mount_ext4()
+        else:
+            options = f"size={SIZE},nr_inodes={INODES},mode=755"
+            _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.state))
         image = np.load(DATA / "digits_samples.npz")["x"][:1].astype(np.float32)
         self._image = image
 
-    def mount(self, options: str) -> None:
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.state)]
-        subprocess.run(command, check=True, timeout=10)
+    def mount_ext4(self) -> None:
+        """Mount it as Debian does its root: an error makes it read-only."""
+        _run("mount", "-o", "loop,errors=remount-ro", str(self.image), str(self.state))
+
+    def fail_ext4(self) -> None:
+        """Have the kernel find an error in the filesystem."""
+        source = _run("findmnt", "-no", "SOURCE", str(self.state)).strip()
+        trigger = Path("/sys/fs/ext4", Path(source).name, "trigger_fs_error")
+        trigger.write_text("1")
 
     def fill(self) -> None:
         """Leave no byte, while there are inodes."""
@@ -145,13 +160,13 @@ def read_only(box: Box) -> Seen:
     """Mounted read-only at the start, as after an error; then written to again."""
     daemon = box.daemon
     daemon.stop(signal.SIGKILL)  # which leaves commits in the registry's log only
-    subprocess.run(["mount", "-o", "remount,ro", str(box.state)], check=True, timeout=10)
+    _run("mount", "-o", "remount,ro", str(box.state))
     seen: Seen = {"start_s": round(daemon.start(), 1), "serves": box.answers()}
     daemon.drop(DATA / "digits_v2.tflite", "later")
     box.wait("read_only counted", lambda: box.faults("read_only") > 0)
     seen["counted"] = box.faults("read_only")
     seen["is_not_served"] = not box.answers("later")
-    subprocess.run(["mount", "-o", "remount,rw", str(box.state)], check=True, timeout=10)
+    _run("mount", "-o", "remount,rw", str(box.state))
     seen["recovers_s"] = box.wait("the drop is served", lambda: box.answers("later"))
     seen["event_s"] = box.wait_for_event("read_only")
     seen["quarantined"] = len(list((box.state / "quarantine").glob("*")))
@@ -159,17 +174,39 @@ def read_only(box: Box) -> Seen:
     return seen
 
 
+def ext4_error(box: Box) -> Seen:
+    """The kernel finds an error under a daemon at work: read-only until it is mounted anew."""
+    daemon = box.daemon
+    box.fail_ext4()
+    seen = refused_while(box, "read_only")
+    daemon.stop(signal.SIGKILL)
+    _run("umount", str(box.state))
+    _run("e2fsck", "-fy", str(box.image), codes=(0, 1))
+    box.mount_ext4()
+    daemon.start()
+    seen["recovers_s"] = box.wait("the drop is served", lambda: box.answers("later"))
+    seen["serves_after_start"] &= box.answers()
+    return seen
+
+
+def _run(*command: str, codes: tuple[int, ...] = (0,)) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode in codes, f"{command}: {done.stderr}"
+    return done.stdout
+
+
 CONDITIONS: dict[str, Callable[[Box], Seen]] = {
     "full": full,
     "inodes": inodes,
     "read_only": read_only,
+    "ext4_error": ext4_error,
 }
 
 
 @contextlib.contextmanager
-def served(root: Path) -> Iterator[Box]:
+def served(root: Path, *, is_ext4: bool) -> Iterator[Box]:
     """Yield a box that serves one model, and end it."""
-    box = Box(root)
+    box = Box(root, is_ext4=is_ext4)
     try:
         box.daemon.start()
         box.daemon.drop(DATA / "digits.tflite", "digits")
@@ -185,7 +222,7 @@ def main() -> None:
     parser.add_argument("condition", choices=CONDITIONS)
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
-    with served(options.folder) as box:
+    with served(options.folder, is_ext4=options.condition == "ext4_error") as box:
         json.dump(CONDITIONS[options.condition](box), sys.stdout)
 
 
