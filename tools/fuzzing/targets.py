@@ -20,6 +20,7 @@ from edgeq.calibrate.histogram import Histogram
 from edgeq.calibrate.table import CalibrationTable, read_tensorrt_cache, tensorrt_cache
 from edgeq.config import load, read_sidecar, read_web_config
 from edgeq.errors import EdgeqError
+from edgeq.intake import answer
 from edgeq.intake.content import HEAD_BYTES, recognize
 from edgeq.intake.signature import PublicKey, verify
 from edgeq.samples import npz
@@ -59,7 +60,7 @@ class Target:
 def make_targets(folder: Path) -> list[Target]:
     """Return all of them; what is read from a file is written to `folder` first."""
     return [
-        _model(), _content(), *_files(folder), _http(), _infer_json(), _infer_grpc(),
+        _model(), _content(), _answer(), *_files(folder), _http(), _infer_json(), _infer_grpc(),
         _region(), *_samples(), *_tables(), *_bundles(), _signature(folder),
     ]  # fmt: skip
 
@@ -70,6 +71,25 @@ def _model() -> Target:
 
     models = [(ROOT / "tests" / "data" / name).read_bytes() for name in ("digits.tflite",)]
     return Target("model", tuple(models), feed)
+
+
+def _answer() -> Target:
+    """What a child that was broken into may write in place of what it found."""
+
+    def feed(content: bytes) -> None:
+        found = answer.parse(content)
+        if answer.refusal(found) is None:
+            answer.read(found.get("ok"))
+
+    tensor = {"name": "image", "shape": [1, -1, 8, 3], "dtype": "<f4"}
+    found = {
+        "inputs": [tensor], "outputs": [{**tensor, "name": "mask"}], "ops": {"CONV_2D": 3},
+        "quantized": False, "finite": True, "memory_bytes": 4096, "load_s": 0.5, "run_s": 0.5,
+        "sandbox": [{"name": "seccomp", "missing": "", "version": 0}],
+    }  # fmt: skip
+    reason = {"stage": "load", "message": "it needs FlexErf", "hint": "Convert it again."}
+    corpus = (json.dumps({"ok": found}).encode(), json.dumps({"error": reason}).encode())
+    return Target("answer", corpus, feed, errors=(ValueError,))
 
 
 def _content() -> Target:
