@@ -11,8 +11,8 @@ order of reading; the first line of each says what goes in and what comes out.
     daemon/       owns every thread, child process and signal: startup -> loop -> shutdown
                       loop supervision arrivals starts heartbeat stacks folder clock faults events
                       retries taking frontends spare_socket deployer setbacks models failures
-                      deployment drops signatures copies interface publisher rebuilding dropped
-                      loading probation jobs builder child plane uploads capture watching
+                      deployment drops signatures copies interface publisher rebuilding erasing
+                      dropped loading probation jobs builder child plane uploads capture watching
                       drift recalibration episodes series admin status
     build/        float model + samples -> bundle: calibrate, choose, refine, prove, write
                       pipeline options work conditions forms layers fidelity refining gate

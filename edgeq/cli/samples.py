@@ -29,7 +29,7 @@ def register(commands: Subparsers) -> None:
         help="the samples a model is calibrated on", example="edgeq samples face show --out f.html",
     )  # fmt: skip
     parser.add_argument("name", metavar="NAME")
-    parser.add_argument("action", choices=("add", "list", "prune", "show"))
+    parser.add_argument("action", choices=("add", "list", "prune", "erase", "show"))
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     _add_sheet(parser)
     add_daemon(parser)
@@ -64,6 +64,13 @@ def run_samples(options: argparse.Namespace) -> int:
 
 
 def _print_samples(result: Mapping[str, Any]) -> None:
+    if "kept" in result:
+        print(f"{result['removed']} samples erased, captured and added")
+        if result["kept"]:
+            print(
+                f"{len(result['kept'])} bundles keep the few inputs that they prove themselves by"
+            )
+        return
     if "removed" in result:
         print(f"{result['removed']} captured samples removed")
         return

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from edgeq.bundle import REPORT
 from edgeq.daemon.deployer import Deployer
 from edgeq.daemon.deployment import Context, Deployment
+from edgeq.daemon.erasing import erase_samples
 from edgeq.daemon.jobs import build_key
 from edgeq.daemon.starts import SAFE_MODE_REFUSAL
 from edgeq.daemon.status import event_dict, status
@@ -174,11 +175,13 @@ class AdminCommands:
         deployment, action = self._find(arguments), arguments.get("action", "list")
         if action == "prune":
             return {"name": deployment.name, "removed": deployment.store.prune()}
+        if action == "erase":
+            return self._on_deploy_thread(lambda: erase_samples(self._context, deployment))
         if action == "show":
             return self._sheet(deployment, arguments.get("limit", USUAL))
         if action != "list":
             raise InvalidRequestError(
-                f"action {quoted(action)} is unknown; there are list prune show"
+                f"action {quoted(action)} is unknown; there are list prune erase show"
             )
         ratio = self._context.config.samples.held_out_ratio
         rows = [

@@ -226,6 +226,14 @@ class SampleStore:
             victims = self._index.clear()
         return self._removed(victims)
 
+    def erase(self) -> int:
+        """Remove every sample, a person's too, as `prune` does captured ones."""
+        with self._lock:
+            victims = [*self._index.clear(), *self._index.rows()]
+            for row in victims:
+                self._index.remove(row)
+        return self._removed(victims)
+
     def forget_since(self, since: float) -> int:
         """Remove what the current stratum captured from `since` on, in seconds since the epoch."""
         with self._lock:
@@ -342,9 +350,7 @@ class SampleStore:
                 self._unlink([twin])
             status = path.stat()
             taken = min(status.st_mtime, now)
-            row = SampleRow(
-                stored.id, status.st_size, taken, stored.origin, stratum=stored.stratum
-            )
+            row = SampleRow(stored.id, status.st_size, taken, stored.origin, stratum=stored.stratum)
             self._index.insert(row)
 
     def _read_counter(self) -> None:

@@ -64,6 +64,8 @@ COMMANDS: list[tuple[list[str], str, dict[str, Any], Any]] = [
          {"id": "ab" * 32, "origin": "added", "held_out": True, "bytes": 9, "time": 0.0}]}),
     (["samples", "face", "prune"], "samples", {"name": "face", "action": "prune"},
      {"name": "face", "removed": 5}),
+    (["samples", "face", "erase"], "samples", {"name": "face", "action": "erase"},
+     {"name": "face", "removed": 5, "kept": ["bundles/face/2/golden.npz"]}),
     (["resume"], "resume", {}, {"resumed": True}),
     (["resume"], "resume", {}, {"resumed": False}),
     (["reload"], "reload", {}, {"applied": ["build.method"], "needs_restart": ["server"]}),

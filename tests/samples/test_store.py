@@ -157,6 +157,15 @@ def test_prune_removes_captured_samples_only(store: SampleStore) -> None:
     assert store.offered == 0
 
 
+def test_erase_removes_added_samples_too_and_leaves_room(store: SampleStore) -> None:
+    store.add(_inputs(0))
+    store.offer(_inputs(1))
+    assert store.erase() == 2
+    assert (len(store), store.bytes, store.offered) == (0, 0, 0)
+    assert not list(store.directory.glob("*.npz"))
+    assert store.add(_inputs(0))
+
+
 def test_recent_gives_the_newest_first(tmp_path: Path) -> None:
     store = SampleStore(tmp_path, clock=iter(range(100)).__next__)
     for number in range(5):

@@ -210,7 +210,7 @@ def _commands() -> Table:
         "unpin": ("Let versions change again.", name),
         "recalibrate": ("Build anew on the samples of now.", name),
         "quarantine": ("List, show, retry or remove refused drops.", _json("QuarantineRequest")),
-        "samples": ("List, show or prune a model's samples.", _json("SamplesRequest")),
+        "samples": ("List, show, prune or erase a model's samples.", _json("SamplesRequest")),
         "resume": ("End safe mode.", {JSON: {"type": "object"}}),
         "reload": ("Read the configuration again.", {JSON: {"type": "object"}}),
     }

@@ -226,7 +226,7 @@ def _arguments() -> dict[str, Schema]:
         "QuarantineRequest": {"anyOf": [record({"action": {"const": "list"}}), about_one]},
         "SamplesRequest": record(
             {
-                "action": {"type": "string", "enum": ["list", "prune", "show"]},
+                "action": {"type": "string", "enum": ["list", "prune", "erase", "show"]},
                 "limit": {"type": "integer", "minimum": 1},
             },
             name=_NAME,
