@@ -22,7 +22,7 @@ STAGES = ("structure", "load", "run", "sandbox")  # that the child itself may na
 MAX_REASON = 2000  # characters
 MAX_EXTENT = (1 << 31) - 1
 MAX_BYTES = 1 << 53  # what a JSON number holds exactly
-_DTYPE = re.compile(r"[<|=][biuf](1|2|4|8)")
+_DTYPE = re.compile(r"\|b1|[<|=>]?[iu][1248]|[<=>]?f[248]")
 
 
 @dataclass(frozen=True)

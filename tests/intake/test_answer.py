@@ -51,6 +51,8 @@ def test_a_good_answer_is_read() -> None:
         (("inputs", 0, "shape"), [1 << 40]),
         (("inputs", 0, "dtype"), "O"),
         (("inputs", 0, "dtype"), "<f4,<f4"),
+        (("inputs", 0, "dtype"), "<b4"),
+        (("inputs", 0, "dtype"), "<f1"),
         (("inputs", 0, "dtype"), "(1,"),
         (("ops",), []),
         (("ops",), {"CONV_2D": -1}),
