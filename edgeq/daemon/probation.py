@@ -108,7 +108,7 @@ class ProbationWatch:
         self._drop(deployment)
         registry, name = self._context.registry, deployment.name
         note, live = registry.probation(name), registry.live(name)
-        if note is None or live is None:
+        if note is None or live is None or deployment.unrecorded is not None:
             return False
         try:
             before = registry.version(name, note["before"])

@@ -19,7 +19,7 @@ from edgeq.daemon.builder import BuildJob, BuildOutcome, Cause
 from edgeq.daemon.deployment import Context, Deployment, Probation
 from edgeq.daemon.episodes import Captures, Episode, History
 from edgeq.drift.state import DriftState
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, RegistryError
 from edgeq.samples.naming import stratum_in_words
 
 logger = logging.getLogger(__name__)
@@ -42,12 +42,15 @@ class Recalibrations:
         self._context = context
         self._clock = clock
         self._captures: dict[str, Captures] = {}
+        self._unsaved: dict[str, History] = {}  # what the registry takes no note of now
 
     # ---- drift comes and goes
 
     def look(self, deployment: Deployment, state: DriftState) -> None:
         """Take note of a drift that began or passed, and give its samples a stratum."""
         history, window = self._history(deployment), self._context.config.drift.window
+        if deployment.name in self._unsaved:
+            self._save(deployment, history)
         captures = self._captures.setdefault(deployment.name, Captures())
         episode = history.episode
         if state.active and episode is None:
@@ -84,7 +87,7 @@ class Recalibrations:
             logger.warning(error.message, extra={"model": deployment.name})
             return
         self._save(deployment, replace(history, episode=episode))
-        self._context.registry.record(deployment.name, "drift", state.reason)
+        self._context.events.record(deployment.name, "drift", state.reason)
         logger.warning("drift", extra={"model": deployment.name, "reason": state.reason})
 
     def _end(self, deployment: Deployment, history: History, episode: Episode) -> None:
@@ -94,7 +97,7 @@ class Recalibrations:
             logger.warning(error.message, extra={"model": deployment.name})
         self._save(deployment, history.after_return())
         deployment.recalibration = ""
-        self._context.registry.record(deployment.name, "drift ended", "inputs are as before")
+        self._context.events.record(deployment.name, "drift ended", "inputs are as before")
 
     # ---- when
 
@@ -180,7 +183,7 @@ class Recalibrations:
         strata = deployment.store.strata()
         counts = ", ".join(f"{s.samples} {stratum_in_words(s.name)}" for s in strata)
         message = f"on {len(deployment.store)} samples ({counts} captured): {why}"
-        self._context.registry.record(deployment.name, "recalibrating", message)
+        self._context.events.record(deployment.name, "recalibrating", message)
 
     def succeeded(self, deployment: Deployment, outcome: BuildOutcome) -> None:
         """Say what serves now, and that its drift is over."""
@@ -188,7 +191,7 @@ class Recalibrations:
         deployment.recalibration = ""
         message = f"version {deployment.version} serves: {_figures(outcome.result)}"
         version = int(deployment.version)
-        self._context.registry.record(deployment.name, "recalibrated", message, version=version)
+        self._context.events.record(deployment.name, "recalibrated", message, version=version)
         logger.info("recalibrated", extra={"model": deployment.name, "reason": message})
 
     def began_anew(self, deployment: Deployment) -> None:
@@ -200,7 +203,7 @@ class Recalibrations:
     def refused(self, deployment: Deployment, reason: str) -> None:
         """Say why what serves stays; the next try waits longer, and for other inputs."""
         self._save(deployment, self._history(deployment).after_refusal())
-        self._context.registry.record(deployment.name, "recalibration refused", reason)
+        self._context.events.record(deployment.name, "recalibration refused", reason)
         logger.warning("recalibration refused", extra={"model": deployment.name, "reason": reason})
 
     def taken_back(self, deployment: Deployment, probation: Probation) -> None:
@@ -211,14 +214,23 @@ class Recalibrations:
     # ---- parts
 
     def _history(self, deployment: Deployment) -> History:
-        history = History.from_note(self._context.registry.drift_note(deployment.name))
+        history = self._unsaved.get(deployment.name)
+        if history is None:
+            history = History.from_note(self._context.registry.drift_note(deployment.name))
         episode = history.episode
         if episode is not None and episode.stratum != deployment.store.stratum:
             return replace(history, episode=None)  # of other inputs, whose samples are set aside
         return history
 
     def _save(self, deployment: Deployment, history: History) -> None:
-        self._context.registry.note_drift(deployment.name, **history.as_note())
+        """Keep it in memory where the disk refuses it: a drift begins once, budgets are spent."""
+        try:
+            self._context.registry.note_drift(deployment.name, **history.as_note())
+            self._unsaved.pop(deployment.name, None)
+        except RegistryError as error:
+            self._unsaved[deployment.name] = history
+            if self._context.faults.note_error(error, model=deployment.name) is None:
+                raise
 
 
 def _figures(result: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from edgeq.daemon import builder as building
 from edgeq.daemon.builder import Builder, BuildJob, BuildLimits, BuildOutcome
 from edgeq.daemon.drops import MOST_TRIES
 from edgeq.daemon.taking import Taking
+from edgeq.drift.state import DriftState
 from edgeq.errors import RegistryError
 from edgeq.intake import admit, child
 from edgeq.intake.child import ProbeLimits, run_probe
@@ -289,3 +290,43 @@ def test_a_bad_version_does_not_serve_on_because_the_disk_is_full(
     assert live is not None
     assert live.version == 1
     assert deployment.unrecorded is None
+
+
+def full_registry(*arguments: object, **named: object) -> None:
+    raise RegistryError("full") from OSError(errno.ENOSPC, "full")
+
+
+def test_a_drift_that_begins_on_a_full_disk_begins_once(house, digits, images, monkeypatch):
+    deployment = house.drop(digits / "digits.tflite")
+    fill(house, images[:4])
+    recalibrations = house.deployer.recalibrations
+    drifting = DriftState(True, 100.0, "darker", ())
+    with monkeypatch.context() as patch:
+        patch.setattr(house.context.registry, "note_drift", full_registry)
+        recalibrations.look(deployment, drifting)
+        stratum, since = deployment.store.stratum, deployment.drift_since
+        recalibrations.look(deployment, drifting)
+        assert (deployment.store.stratum, deployment.drift_since) == (stratum, since)
+    assert house.context.registry.drift_note("digits") is None
+    recalibrations.look(deployment, drifting)
+    note = house.context.registry.drift_note("digits")
+    assert note is not None
+    assert note["episode"]["stratum"] == stratum
+
+
+def test_an_older_version_serves_where_the_live_one_is_damaged_and_the_disk_read_only(
+    house, digits, monkeypatch, built
+):
+    house.drop(digits / "digits.tflite")
+    install(house, built)
+    (house.context.paths.bundle("digits", 2) / "int8.tflite").write_bytes(b"damaged")
+    house.deployer.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(house.context.registry, "rollback", full_registry)
+        house.deployer.restore()
+    deployment = house.deployer.deployments["digits"]
+    assert (deployment.version, deployment.state) == ("1", "serving")
+    house.deployer.check_probation(deployment)  # the next second, when the disk takes writes
+    live = house.context.registry.live("digits")
+    assert live is not None
+    assert live.version == 1
