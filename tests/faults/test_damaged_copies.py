@@ -33,11 +33,11 @@ def test_the_copies_are_of_each_kind_in_its_share_and_the_same_every_time(model:
     assert copies == damaged_copies(content, WHOLE, seed=0)
 
 
-@pytest.mark.parametrize(("protection", "count"), [("none", 4), ("digest", 8), ("signature", 8)])
+@pytest.mark.parametrize(("protection", "count"), [("none", 4), ("digest", 6), ("signature", 6)])
 def test_no_damaged_copy_is_served_and_every_request_is_answered(
     model: Path, images: np.ndarray, protection: str, count: int
 ):
-    findings = run(model, images, count, 3, protection)
+    findings = run(model, images, count, 3, protection, measures_all=False)
     assert findings.is_sound, findings
     assert findings.served == []
     assert findings.drops == count + len(range(0, count, 3))
