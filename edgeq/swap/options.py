@@ -36,4 +36,4 @@ class SwapOptions:
     warmup_runs: int = 3  # of each engine, before it serves
     drain_timeout_s: float = 30.0
     hang_timeout_s: float = 10.0  # an inference that takes longer, and far longer than usual, hangs
-    load_timeout_s: float = 120.0  # of all engines of a version, proven
+    load_timeout_s: float = 300.0  # for all engines of a version; slow boards compile kernels anew

@@ -152,6 +152,14 @@ def test_status_shows_each_model_on_a_line(edgeq, daemon, config):
     assert rest[-1] == "1 drops in quarantine: edgeq quarantine list"
 
 
+def test_status_says_that_edgeq_only_serves_and_how_that_ends(edgeq, daemon, config):
+    safe_mode = {"reason": "edgeq died 3 times", "ends_in_s": 1500.0}
+    daemon.answers["/edgeq/status"] = (200, {**STATUS, "safe_mode": safe_mode})
+    ran = edgeq("status", "--config", config)
+    assert "edgeq died 3 times; it ends in 25 min" in ran.out
+    assert "edgeq resume" in ran.out
+
+
 def test_history_marks_the_live_version(edgeq, daemon, config):
     daemon.answers["/edgeq/history"] = (200, HISTORY)
     out = edgeq("history", "face", "--config", config).out
