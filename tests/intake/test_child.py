@@ -182,7 +182,7 @@ def test_what_must_be_confined_is_said_to_the_child() -> None:
     ("grows", "limits", "stage", "message"),
     [
         (False, ProbeLimits(cpu_s=2), "probe", "more than 2 s of CPU time while running"),
-        (True, ProbeLimits(memory_bytes=640 << 20), "run", "inference failed"),
+        (True, ProbeLimits(memory_bytes=512 << 20), "run", "inference failed"),
     ],
 )
 def test_a_model_that_never_ends_is_ended(
