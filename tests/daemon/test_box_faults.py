@@ -173,8 +173,7 @@ def test_a_build_that_the_box_failed_is_tried_again_later(house, digits, images,
     make_due(house)
     taking.look()
     assert deployment.building is not None
-    assert house.finish_build().outcome == "succeeded"
-    assert deployment.engine == "cpu-int8"
+    assert house.builder.is_pending("digits")
 
 
 def test_each_wait_is_twice_as_long_up_to_a_limit(house):

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.failing_disk import SCENARIOS
 from tests.faults.test_crash_points import run
 
-EVERY = 41  # of 732 refusals; all of them: --every 1
+EVERY = 61  # of 732 refusals; all of them: --every 1
 LEAST_STEPS = 25  # fewer: the steps are not seen any more
 
 
