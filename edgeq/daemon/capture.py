@@ -24,6 +24,7 @@ from edgeq.errors import EdgeqError
 from edgeq.swap import Inference
 
 Array = npt.NDArray[Any]
+AtWork = Callable[[str], contextlib.AbstractContextManager[None]]
 NoteError = Callable[..., object]
 logger = logging.getLogger(__name__)
 
@@ -54,11 +55,15 @@ class Capture:
     """
 
     def __init__(
-        self, on_stored: Callable[[Deployment], None], note: NoteError = lambda *_, **__: None
+        self,
+        on_stored: Callable[[Deployment], None],
+        note: NoteError = lambda *_, **__: None,
+        at_work: AtWork = lambda _: contextlib.nullcontext(),
     ) -> None:
         self._queue: queue.Queue[Captured | None] = queue.Queue(QUEUE_SIZE)
         self._on_stored = on_stored
         self._note = note
+        self._at_work = at_work
         self._captured: dict[str, float] = {}  # when the last one was, by model
         self._offered: dict[str, float] = {}
         self._complained = -LIMITED_LOG_S
@@ -87,7 +92,8 @@ class Capture:
     def run(self) -> None:
         """Store what was offered until `stop`."""
         while (item := self._queue.get()) is not None:
-            self._keep(item)
+            with self._at_work("a sample"):  # the disk may hang
+                self._keep(item)
 
     def stop(self) -> None:
         """End `run` after what is in the queue."""

@@ -97,7 +97,8 @@ class Daemon:
         self._drift = DriftWatch(self._context, self._deployer)
         self._keeper = WatchKeeper(self._context)
         self._clock = ClockWatch()
-        self._capture = Capture(self._on_stored, self._context.faults.note_error)
+        note = self._context.faults.note_error
+        self._capture = Capture(self._on_stored, note, self._duties.at)
         known = registry.names()
         self._scanner = Scanner(config.models_dir, config.intake.settle_s, known=known)
         self._hints = EventHints(config.models_dir, lambda: self._wake.put("hint"))
