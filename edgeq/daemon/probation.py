@@ -75,7 +75,7 @@ class ProbationWatch:
     def died_too_often(self, name: str) -> str:
         """Count a start in mid-probation; return why to leave the version, or ""."""
         registry = self._context.registry
-        note, live = registry.probation(name), registry.live(name)
+        note, live = self._noted(name), registry.live(name)
         if note is None or live is None:
             return ""
         deaths = note["deaths"] = note["deaths"] + 1
@@ -83,6 +83,21 @@ class ProbationWatch:
             return f"the daemon died {deaths} times in the probation of version {live.version}"
         self._write(name, live.version, note)
         return ""
+
+    def _noted(self, name: str) -> dict[str, Any] | None:
+        """Return the breadcrumb; None also for one of another edgeq, which it means nothing to."""
+        note = self._context.registry.probation(name)
+        try:
+            return note and {
+                "before": int(note["before"]),
+                "is_same_interface": bool(note["is_same_interface"]),
+                "latency": asdict(Latency(**note["latency"])),
+                "deaths": int(note["deaths"]),
+            }
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            fields = {"model": name, "reason": repr(error)}
+            logger.warning("the note of a probation cannot be read", extra=fields)
+            return None
 
     def _write(self, name: str, version: int, note: dict[str, Any]) -> None:
         """Count deaths where the disk allows; one that is full is no reason not to serve."""
@@ -94,9 +109,9 @@ class ProbationWatch:
 
     def stop(self, deployment: Deployment) -> None:
         """End the watch for now: the breadcrumb stays, and this was no death."""
-        registry, name = self._context.registry, deployment.name
+        name = deployment.name
         if deployment.probation is not None:
-            note, version = registry.probation(name), deployment.probation.version.version
+            note, version = self._noted(name), deployment.probation.version.version
             if note is not None:
                 self._write(name, version, {**note, "deaths": 0})
         self._drop(deployment)
@@ -107,7 +122,7 @@ class ProbationWatch:
         """Watch the live version as the breadcrumb says; False where it is not on probation."""
         self._drop(deployment)
         registry, name = self._context.registry, deployment.name
-        note, live = registry.probation(name), registry.live(name)
+        note, live = self._noted(name), registry.live(name)
         if note is None or live is None or deployment.unrecorded is not None:
             return False
         try:
