@@ -25,7 +25,7 @@ order of reading; the first line of each says what goes in and what comes out.
                       server listening handover limits rights token_file loopback calls requests
                       parameters tensors shared_memory described data_plane statistics
     serve/http/   the Open Inference Protocol over HTTP/1.1
-                      frontend handshake connection framing messages app router infer
+                      frontend handshake connection framing writing messages app router infer
                       request_body response_body content models repository regions page admin
                       threads answers
     serve/http/openapi/  the routes -> the OpenAPI description of all that is served over HTTP

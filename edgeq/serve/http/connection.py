@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections import deque
 from collections.abc import Awaitable
 from typing import Protocol
@@ -18,13 +17,14 @@ import httptools
 
 from edgeq.errors import EdgeqError, InvalidRequestError, TimedOutError, TooLargeError
 from edgeq.serve.http.answers import error_answer
+from edgeq.serve.http.framing import read_head
 from edgeq.serve.http.messages import Answer, Request
+from edgeq.serve.http.writing import reset, write_answer
 from edgeq.serve.limits import Limits
 from edgeq.serve.rights import Peer
 
-JOINED_BYTES = 64 << 10  # up to this a copy is cheaper than a second system call
 LINGER_S = 2.0
-AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
+CHUNKING = 8  # bytes received for one of a body: a chunk of a single byte takes six
 NEVER = float("inf")
 
 
@@ -81,7 +81,8 @@ class Connection(asyncio.Protocol):
         self._is_deaf = False  # refused or closing: what still comes is thrown away
         self._is_writable = True
         self._served = 0  # within one call of data_received
-        self._head_bytes = 0
+        self._unparsed = 0  # bytes of a body that the parser does not read
+        self._waits_for_continue = False
         self._reserved = 0  # bytes of bodies counted against the owner's budget
 
     # ---- the transport's calls
@@ -104,22 +105,41 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; requests that end within it are answered or queued."""
-        if self._is_deaf:
+        if self._is_deaf or self._take_unparsed(data):
             return
-        self._served = 0
+        self._served, self._has_ended = 0, False
+        is_behind_head = self._is_receiving and not self._is_in_head
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return  # its request was answered as if it had not asked, and was the last
+        except httptools.HttpParserUpgrade as upgrade:
+            # Its request is answered as if it had not asked, and is the last.
+            self._take_unparsed(data[upgrade.args[0] :])
+            return
         except httptools.HttpParserError as error:
             if not self._is_deaf:
                 self._refuse(InvalidRequestError(f"this is not HTTP/1.1: {error}"))
             return
-        if self._is_in_head:
-            self._head_bytes += len(data)
-            limit = self._limits.max_header_bytes
-            if self._head_bytes > limit:
-                self._refuse(InvalidRequestError(f"the request's head is over {limit} bytes"))
+        if (self._is_in_head or is_behind_head) and not self._has_ended:
+            self._bound(len(data))
+
+    def _bound(self, size: int) -> None:
+        """Count what comes of a request that is not its body: its head, or chunks and trailers."""
+        self._received += size
+        limit, body = self._limits.max_header_bytes, CHUNKING * len(self._body)
+        what = "head is" if self._is_in_head else "chunks and trailers are"
+        if self._received > limit + body:
+            self._refuse(InvalidRequestError(f"the request's {what} over {limit} bytes"))
+
+    def _take_unparsed(self, data: bytes) -> bool:
+        """Take the body of a request that asks for another protocol: the parser stops before it."""
+        if not (self._unparsed and data):
+            return False
+        piece = data[: self._unparsed]
+        self._unparsed -= len(piece)
+        self.on_body(piece)
+        if not self._unparsed:
+            self.on_message_complete()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what was asked: nobody is there to read the answer."""
@@ -148,9 +168,9 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Start a request."""
         self._is_receiving = self._is_in_head = True
-        self._head_bytes = 0
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
+        self._received = 0
         self._body: bytes | bytearray = b""
         if not self._is_busy:
             self._wait(self._limits.header_timeout_s)
@@ -160,22 +180,37 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header."""
-        name = name.lower()
-        before = self._headers.get(name)
-        self._headers[name] = value if before is None else before + b", " + value
+        """Collect a header; what comes behind the body is none, whatever it is called."""
+        if self._is_in_head:
+            name = name.lower()
+            before = self._headers.get(name)
+            self._headers[name] = value if before is None else before + b", " + value
 
     def on_headers_complete(self) -> None:
-        """Refuse early what is too large; tell a client that asks to go on."""
+        """Refuse early what is in doubt or too large; tell a client that waits to go on."""
         self._is_in_head = False
+        self._received = 0
         if self._is_deaf:
             return
-        announced = int(self._headers.get(b"content-length", b"0"))
-        if not self._can_take(announced):
+        limit = self._limits.max_header_bytes
+        try:
+            head = self._head = read_head(self._parser, self._url, self._headers, limit)
+        except InvalidRequestError as error:
+            self._refuse(error)
             return
+        if not self._can_take(head.announced):
+            return
+        if self._parser.should_upgrade():
+            self._unparsed = head.announced
         if not self._is_busy:
             self._wait(self._limits.body_timeout_s)
-        if self._headers.get(b"expect", b"").lower() == b"100-continue":
+        self._waits_for_continue = head.waits_for_continue
+        self._tell_to_continue()
+
+    def _tell_to_continue(self) -> None:
+        """Say so once the answers to the requests before it are sent."""
+        if self._waits_for_continue and not (self._is_busy or self._waiting):
+            self._waits_for_continue = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -195,7 +230,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Answer the request, or let it wait for the one before it."""
-        self._is_receiving = False
+        if self._unparsed and not self._is_deaf:
+            return  # its body is still to come
+        self._is_receiving, self._waits_for_continue, self._has_ended = False, False, True
         if self._is_deaf:
             return
         request = self._request()
@@ -212,12 +249,11 @@ class Connection(asyncio.Protocol):
     # ---- requests
 
     def _request(self) -> Request:
-        path, query = _target(self._url)
-        parser = self._parser
+        head, parser = self._head, self._parser
         return Request(
             method=parser.get_method().decode("ascii"),
-            path=path,
-            query=query,
+            path=head.path,
+            query=head.query,
             headers=self._headers,
             body=self._body,
             peer=self._peer,
@@ -258,7 +294,8 @@ class Connection(asyncio.Protocol):
 
     def _send(self, request: Request, answer: Answer) -> None:
         is_last = not request.keep_alive or self._is_deaf or self._owner.is_closing(self)
-        self._write(answer, is_last=is_last, with_body=request.method != "HEAD")
+        has_body, date = request.method != "HEAD", self._owner.date
+        write_answer(self._transport, answer, date, is_last=is_last, with_body=has_body)
         if answer.on_sent is not None:
             answer.on_sent()
         self._is_busy = False
@@ -269,20 +306,6 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._after_answer)
         else:
             self._after_answer()
-
-    def _write(self, answer: Answer, *, is_last: bool, with_body: bool = True) -> None:
-        if self._transport.is_closing():
-            return
-        size = answer.size
-        head = answer.head(self._owner.date, size, is_last=is_last)
-        if not with_body or not size:
-            self._transport.write(head)
-        elif size <= JOINED_BYTES:
-            self._transport.write(b"".join([head, *answer.parts]))
-        else:
-            self._transport.write(head)
-            for part in answer.parts:
-                self._transport.write(memoryview(part))
 
     def _after_answer(self) -> None:
         """Go on with what was pipelined, or wait for the next request."""
@@ -295,6 +318,7 @@ class Connection(asyncio.Protocol):
             self._start(request)
             return
         self._transport.resume_reading()
+        self._tell_to_continue()
         self._wait(
             self._limits.body_timeout_s if self._is_receiving else self._limits.idle_timeout_s
         )
@@ -312,7 +336,7 @@ class Connection(asyncio.Protocol):
     def expire(self) -> None:
         """End a connection whose client is too late."""
         if self._is_deaf or not self._is_writable:
-            self._reset()  # it does not read: it would not read this either
+            reset(self._transport)  # it does not read: it would not read this either
         elif self._is_receiving:
             part = "head" if self._is_in_head else "body"
             self._refuse(TimedOutError(f"the request's {part} did not arrive in time"))
@@ -325,7 +349,8 @@ class Connection(asyncio.Protocol):
         if self._is_busy:
             return  # the one before it is answered, and is then the last
         self._release()
-        self._write(error_answer(error), is_last=True)
+        answer, date = error_answer(error), self._owner.date
+        write_answer(self._transport, answer, date, is_last=True, with_body=True)
         if self._transport.can_write_eof() and not self._transport.is_closing():
             # Closed while the client still sends, the connection would be reset, and the answer
             # lost with it: what comes is read and thrown away for a while.
@@ -347,13 +372,6 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Hang up at once."""
-        self._transport.abort()
-
-    def _reset(self) -> None:
-        """Hang up, and have the kernel forget what it still holds for the client."""
-        connection = self._transport.get_extra_info("socket")
-        if connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
         self._transport.abort()
 
     @property
@@ -380,13 +398,3 @@ class Connection(asyncio.Protocol):
         self._is_deaf = True
         self._transport.abort()
         return kept
-
-
-def _target(url: bytes) -> tuple[str, str]:
-    """Return path and query of a request's target: a path, or a whole URL as proxies send it."""
-    if url.startswith(b"/"):
-        path, _, query = url.partition(b"#")[0].partition(b"?")
-    else:
-        parsed = httptools.parse_url(url)
-        path, query = parsed.path or b"/", parsed.query or b""
-    return path.decode("latin-1"), query.decode("latin-1")

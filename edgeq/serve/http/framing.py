@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import httptools
 
@@ -20,6 +21,47 @@ VERSIONS = ("1.1", "1.0")
 HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(:[0-9]{0,5})?")
 
 Headers = Mapping[bytes, bytes]
+
+
+class Head(NamedTuple):
+    """What a whole head asks; `announced` bytes of body, 0 where it is chunked or absent."""
+
+    path: str
+    query: str
+    announced: int
+    waits_for_continue: bool  # the client sends its body only once it was told to go on
+
+
+def read_head(
+    parser: httptools.HttpRequestParser, url: bytes, headers: Headers, limit: int
+) -> Head:
+    """Hold a head against what it may be.
+
+    Args:
+        parser: which has just read it.
+        url: the request's target.
+        headers: by lower-case name, repeated ones joined by commas.
+        limit: of their bytes and the target's, as they are held.
+
+    Raises:
+        InvalidRequestError: it is too large, or not as `check_head` and `target_of` want it.
+    """
+    if len(url) + sum(map(len, headers)) + sum(map(len, headers.values())) > limit:
+        raise InvalidRequestError(f"the request's head is over {limit} bytes")
+    version = parser.get_http_version()
+    check_head(version, headers)
+    if b"transfer-encoding" in headers and parser.should_upgrade():
+        raise InvalidRequestError("the request asks for another protocol and has a chunked body")
+    path, query = target_of(url)
+    announced = int(headers.get(b"content-length", b"0"))  # digits: the parser has seen to that
+    waits = b"expect" in headers and _waits_for_continue(version, headers, announced)
+    return Head(path, query, announced, waits)
+
+
+def _waits_for_continue(version: str, headers: Headers, announced: int) -> bool:
+    """In HTTP/1.0 nobody waits, nor does who has nothing to send."""
+    has_body = announced > 0 or b"transfer-encoding" in headers
+    return has_body and version != "1.0" and headers[b"expect"].lower() == b"100-continue"
 
 
 def check_head(version: str, headers: Headers) -> None:
@@ -53,20 +95,6 @@ def _check_coding(version: str, coding: bytes) -> None:
             f"Transfer-Encoding is {_shown(coding)}; chunked alone is taken",
             hint="Compress with Content-Encoding: gzip.",
         )
-
-
-def waits_for_continue(version: str, headers: Headers, announced: int) -> bool:
-    """Return whether the client sends its body only once it was told to go on.
-
-    Args:
-        version: of HTTP; in 1.0 nobody waits.
-        headers: as `check_head` has them.
-        announced: bytes of the body, 0 where it is chunked or absent.
-    """
-    expectation = headers.get(b"expect")
-    if expectation is None or version == "1.0" or expectation.lower() != b"100-continue":
-        return False
-    return announced > 0 or b"transfer-encoding" in headers
 
 
 def target_of(url: bytes) -> tuple[str, str]:

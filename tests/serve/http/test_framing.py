@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import httptools
 import pytest
 
 from edgeq.errors import InvalidRequestError
-from edgeq.serve.http.framing import check_head, target_of, waits_for_continue
+from edgeq.serve.http.framing import Head, check_head, read_head, target_of
 
 HOST = {b"host": b"box"}
 
@@ -57,21 +59,45 @@ def test_chunks_in_http_1_0_are_refused() -> None:
         check_head("1.0", {b"transfer-encoding": b"chunked"})
 
 
+def head_of(text: bytes) -> Head:
+    """Read a head as a connection does."""
+    found: list[Head] = []
+    headers: dict[bytes, bytes] = {}
+
+    class Calls:
+        def on_header(self, name: bytes, value: bytes) -> None:
+            headers[name.lower()] = value
+
+        def on_headers_complete(self) -> None:
+            found.append(read_head(parser, b"/x?y", headers, 1000))
+
+    parser = httptools.HttpRequestParser(Calls())
+    with contextlib.suppress(httptools.HttpParserUpgrade):
+        parser.feed_data(text)
+    return found[0]
+
+
 @pytest.mark.parametrize(
-    ("version", "expect", "more", "announced", "waits"),
+    ("version", "lines", "waits"),
     [
-        ("1.1", b"100-continue", {}, 5, True),
-        ("1.1", b"100-Continue", {b"transfer-encoding": b"chunked"}, 0, True),
-        ("1.1", b"100-continue", {}, 0, False),  # there is nothing to send
-        ("1.0", b"100-continue", {}, 5, False),
-        ("1.1", b"200-ok", {}, 5, False),
+        (b"1.1", b"Expect: 100-continue\r\nContent-Length: 5", True),
+        (b"1.1", b"Expect: 100-Continue\r\nTransfer-Encoding: chunked", True),
+        (b"1.1", b"Expect: 100-continue", False),  # there is nothing to send
+        (b"1.0", b"Expect: 100-continue\r\nContent-Length: 5", False),
+        (b"1.1", b"Expect: 200-ok\r\nContent-Length: 5", False),
+        (b"1.1", b"Content-Length: 5", False),
     ],
 )
-def test_who_waits_to_be_told_to_go_on(
-    version: str, expect: bytes, more: dict[bytes, bytes], announced: int, waits: bool
-) -> None:
-    assert waits_for_continue(version, {b"expect": expect, **more}, announced) is waits
-    assert not waits_for_continue(version, more, announced)
+def test_who_waits_to_be_told_to_go_on(version: bytes, lines: bytes, waits: bool) -> None:
+    head = head_of(b"POST / HTTP/%s\r\nHost: a\r\n%s\r\n\r\n" % (version, lines))
+    assert (head.path, head.query, head.waits_for_continue) == ("/x", "y", waits)
+
+
+def test_chunks_before_another_protocol_are_refused() -> None:
+    text = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n"
+    assert head_of(text + b"Content-Length: 3\r\n\r\n").announced == 3
+    with pytest.raises(httptools.HttpParserError):
+        head_of(text + b"Transfer-Encoding: chunked\r\n\r\n")
 
 
 @pytest.mark.parametrize(

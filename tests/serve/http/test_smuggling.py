@@ -49,11 +49,12 @@ IN_DOUBT = {
        (b"-1", b"+74", b"0x4a", b"7 4", b"7.4", b"", b"9" * 30, b"18446744073709551616",
         b"\xd9\xa3", b"74;", b"1e2")},
     **{f"coding {coding!r}": coded(coding) for coding in
-       (b" xchunked", b" identity", b" chunked, identity",
+       (b" xchunked", b" identity", b" chunked, identity", b" identity, chunked", b" gzip, chunked",
         b" chunked, chunked", b" chunked\t", b" \x0bchunked", b' "chunked"', b" chunked;q=1", b"",
         b" gzip", b" chunked\r\nTransfer-Encoding: chunked", b"\r\n chunked",
         b" chunked\r\nTransfer-Encoding: identity")},
     "no coding and a length": POST + b"Transfer-Encoding: \r\n" + LENGTH + b"\r\n" + BODY,
+    "chunks in HTTP/1.0": OLD + CHUNKED + b"\r\n" + CHUNKS,
     **{f"chunk size {size!r}": sized(size) for size in
        (b"f" * 17, b"-4", b"0x4a", b"4a ", b" 4a", b"4a\t", b"4a;a\nb", b"4a;a\rb", b"+4a", b"")},
     "a chunk that ends in LF": sized(b"4a", b"\n0\r\n\r\n"),
@@ -80,13 +81,22 @@ IN_DOUBT = {
     "a space before the method": b" " + GET + b"\r\n",
     "a space in the path": b"GET /v2/a b HTTP/1.1\r\nHost: x\r\n\r\n",
     "a path of 8 bits": b"GET /v2/models/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+    "HTTP/0.9": b"GET /v2/health/live\r\n\r\n",
     **{f"version {version!r}": b"GET /v2/health/live %s\r\nHost: x\r\n\r\n" % version for version in
-       (b"HTTP/1.2", b"HTTP/3.0", b"http/1.1", b"HTTP/1.1 ")},
+       (b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.2", b"HTTP/3.0", b"http/1.1", b"HTTP/1.1 ")},
     "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+    "no host": b"GET /v2/health/live HTTP/1.1\r\n\r\n",
+    "two hosts": GET + b"Host: y\r\n\r\n",
+    "a host twice": GET + b"Host: x\r\n\r\n",
+    "a host that is none": b"GET /v2/health/live HTTP/1.1\r\nHost: a b/..\r\n\r\n",
     **{f"target {target!r}": b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % target for target in
-       (b"x:80", b"v2/health/live")},
+       (b"x:80", b"*", b"ftp://x/v2", b"http:///v2", b"http://x:99999999/", b"v2/health/live")},
+    "a tunnel": b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n",
     "another protocol and chunks": POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n" + CHUNKED
                                    + b"\r\n" + CHUNKS,
+    "too many headers": GET + b"".join(b"a%d: b\r\n" % n for n in range(12_000)) + b"\r\n",
+    "a header too often": GET + b"a:b\r\n" * 25_000 + b"\r\n",
+    "a path that is too long": b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     "a trailer that is too long": sized(b"4a", b"\r\n0\r\nA: "),
 }  # fmt: skip
 
@@ -136,6 +146,8 @@ WHOLE = {
     "another header's name": (POST + b"Transfer_Encoding: chunked\r\n" + LENGTH + b"\r\n" + BODY,
                               200),
     "chunk extensions": (sized(b'4a;a=b;c="d"', b"\r\n0;e\r\n\r\n"), 200),
+    "trailers": (sized(b"4a", b"\r\n0\r\nContent-Encoding: gzip\r\nExpect: 100-continue\r\n"
+                              b"Inference-Header-Content-Length: 7\r\nHost: y\r\n\r\n"), 200),
     "HTTP/1.0": (OLD + LENGTH + b"\r\n" + BODY, 200),
     "a length of nothing": (POST + b"Content-Length: 0\r\n\r\n", 400),
     "a body of GET": (GET + LENGTH + b"\r\n" + BODY, 200),
@@ -204,6 +216,29 @@ def test_a_small_body_that_grows_is_refused_at_its_bound(running: Any) -> None:
     head = POST + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(cut)
     answers, _ = exchange(running, head + cut + BEHIND, most=2)
     assert [answer.status for answer in answers] == [400, 200]
+
+
+@pytest.mark.parametrize("pieces", [1, 5])
+def test_a_body_after_a_wish_for_another_protocol_is_read(running: Any, pieces: int) -> None:
+    """As Java's own client sends its first request."""
+    head = POST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+    behind = BEHIND if pieces == 1 else b""  # sent to a closed connection it would cost the answer
+    text = head + LENGTH + b"\r\n" + BODY + behind
+    step = -(-len(text) // pieces)
+    parts = [text[at : at + step] for at in range(0, len(text), step)]
+    answers, is_closed = exchange(running, *parts)
+    assert [answer.status for answer in answers] == [200]
+    assert json.loads(answers[0].body)["outputs"][0]["data"] == [1, 2, 3, 4]
+    assert is_closed
+    assert len(running.plane.submitted) == 1
+
+
+def test_a_client_is_told_to_go_on_after_the_answers_before_it(running: Any) -> None:
+    waiting = POST + b"Expect: 100-continue\r\n" + LENGTH + b"\r\n"
+    answers, _ = exchange(running, BEHIND + waiting, BODY, most=3)
+    assert [answer.status for answer in answers] == [200, 100, 200]
+    answers, _ = exchange(running, waiting.replace(b"1.1", b"1.0") + BODY)
+    assert [answer.status for answer in answers] == [200]
 
 
 def test_many_small_chunks_are_a_body_and_endless_words_around_them_are_not(running: Any) -> None:
