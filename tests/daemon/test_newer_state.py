@@ -15,7 +15,7 @@ from tests.daemon.conftest import House, open_house
 def _note(house: House, table: str, note: object) -> None:
     with house.context.registry._database.transaction() as connection:
         columns = "(name, version, note)" if table == "probations" else "(name, note)"
-        values = ("digits", 1, json.dumps(note)) if table == "probations" else (
+        values = ("digits", 2, json.dumps(note)) if table == "probations" else (
             "digits", json.dumps(note))  # fmt: skip
         marks = ", ".join("?" * len(values))
         connection.execute(f"INSERT OR REPLACE INTO {table} {columns} VALUES ({marks})", values)
