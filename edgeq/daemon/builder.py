@@ -29,6 +29,7 @@ from edgeq.observe.metrics import FAULT_KINDS, FaultKind
 
 Cause = Literal["drop", "samples", "drift", "request"]
 STDERR_LINES = 20  # kept of what a failing child said
+NO_MEMORY = ("bad_alloc", "MemoryError", "Memory allocation still failed")  # C++, Python, OpenBLAS
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,7 @@ class _Child:
         named = [kind for kind in FAULT_KINDS if kind == result.get("fault")]
         if named or self._ended_for:
             return named[0] if named else None
-        is_of_memory = any("bad_alloc" in line or "MemoryError" in line for line in self._stderr)
+        is_of_memory = any(word in line for line in self._stderr for word in NO_MEMORY)
         # Nobody else sends it: the kernel, which has no memory left.
         return "out_of_memory" if code == -signal.SIGKILL or is_of_memory else None
 

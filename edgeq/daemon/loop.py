@@ -195,7 +195,8 @@ class Daemon:
                 self._sample_latencies()
                 next_tick = now + TICK_S
             now = time.monotonic()
-            self._sleep(min(self._folder.due_in_s(now), max(0.0, next_tick - now)))
+            due_s = min(self._folder.due_in_s(now), self._supervision.interval_s)
+            self._sleep(min(due_s, max(0.0, next_tick - now)))
 
     def _sleep(self, seconds: float) -> None:
         try:

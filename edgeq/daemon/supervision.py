@@ -96,6 +96,11 @@ class Supervision:
         self._noted: set[object] = set()  # runs and stuck threads that were told of
         self._is_late = self._is_ending = self._is_leaving = False
 
+    @property
+    def interval_s(self) -> float:
+        """Return how far apart the looks may be, for the pings to come in time."""
+        return self._heartbeat.interval_s
+
     def look(self, now: float, deployments: Sequence[Deployment]) -> bool:
         """Look at everything; True where the watchdog may be told that all is well."""
         is_alive = self._heartbeat.look(now)

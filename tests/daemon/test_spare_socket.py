@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +16,11 @@ from edgeq.serve.listening import Listener, UnixAddress
 
 
 @pytest.fixture
-def spare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the sockets go that the state folder refuses."""
-    folder = tmp_path / "spare"
-    folder.mkdir()
-    monkeypatch.setattr(files, "spare_folders", lambda: iter([str(folder)]))
-    return folder
+def spare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the sockets go that the state folder refuses; a socket's path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="edgeq-spare-") as folder:
+        monkeypatch.setattr(files, "spare_folders", lambda: iter([folder]))
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ def camera(daemon: Daemon, digits: Path, images: np.ndarray) -> Iterator[Camera]
     daemon.wait_served("digits", "float")
     with Camera(daemon, images).running() as camera:
         daemon.wait_served("digits", "cpu-int8")
+        daemon.wait("proven", lambda s: s["models"]["digits"]["state"] == "serving")
         yield camera
 
 

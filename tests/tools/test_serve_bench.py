@@ -66,7 +66,7 @@ def row(server: str, client: str, *rounds: tuple[float, float], reason: str = ""
 def test_the_identity_is_a_quantized_model_that_answers_what_it_was_given(tmp_path):
     path = tmp_path / "identity.tflite"
     path.write_bytes(identity_model())
-    assert examine(path)["quantized"]  # so the daemon serves it as it is
+    assert examine(path.read_bytes())["quantized"]  # so the daemon serves it as it is
     values = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
     assert np.array_equal(Runner(path.read_bytes()).run({"x": values})["y"], values)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 import sys
@@ -50,9 +51,11 @@ class Answering:
             connection, _ = self._listener.accept()
             with connection:
                 connection.settimeout(10)
-                while (received := connection.recv(1 << 16)) and received != b"end":
-                    connection.sendall(self._answers[turn % len(self._answers)])
-                    turn += 1
+                received = b""
+                with contextlib.suppress(ConnectionResetError):  # by a client that had to hang up
+                    while (received := connection.recv(1 << 16)) and received != b"end":
+                        connection.sendall(self._answers[turn % len(self._answers)])
+                        turn += 1
                 if received == b"end":
                     return
 

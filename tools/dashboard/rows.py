@@ -281,4 +281,11 @@ def board() -> list[Panel]:
               Query(f"process_resident_memory_bytes{{{BOX}}}"
                     f" and on (job, instance) edgeq_build_info", "{{instance}}"),
               unit="bytes", width=6),
+        graph("Faults", "What the box refused or what hung, by kind: the log says what to do.",
+              Query(f"round(sum by (instance, kind) (increase(edgeq_faults_total{{{BOX}}}"
+                    f"{RATE}))) > 0", "{{instance}} {{kind}}"),
+              bars=True, stacked=True, width=12),
+        graph("Safe mode and hung threads", "1 while edgeq only serves; threads that engines keep.",
+              Query(f"edgeq_safe_mode{{{BOX}}}", "{{instance}} safe mode"),
+              Query(f"edgeq_hung_threads{{{BOX}}}", "{{instance}} hung threads"), width=12),
     ]  # fmt: skip
