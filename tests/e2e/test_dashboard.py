@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from tests.observe import boards
 from tests.tools.shipped_dashboard import expressions
 
 WAIT_S = 60.0
-# Panels of what need not have happened: a rollback, a drift, a faulty frame, a shadowed request.
+# Panels of what need not have happened: a rollback, a drift, a faulty frame, a shadowed request, a
+# fault of the box.
 MAY_BE_EMPTY = re.compile(
-    r"rolled_back|shadow_disagreement|input_health|edgeq_drift_active\S+ == 1$"
+    r"rolled_back|shadow_disagreement|input_health|edgeq_faults|edgeq_drift_active\S+ == 1$"
 )
 RUN_ON_A_BOARD = """
 import sys
@@ -65,9 +66,9 @@ class AtWork:
 
     def ask(self, count: int) -> None:
         """Send so many requests."""
-        client = self.daemon.triton()
-        for image in self.images[:count]:
-            infer(client, "digits", "image", image[None], "scores")
+        with closing(self.daemon.triton()) as client:
+            for image in self.images[:count]:
+                infer(client, "digits", "image", image[None], "scores")
 
 
 @pytest.fixture(scope="module")
