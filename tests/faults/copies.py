@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.tflite.damage import structural_bytes
+from tests.tflite.damage import bytes_changed, cut, structural_bytes
 
 Damage = Callable[[random.Random, bytes, Sequence[int]], bytes]
 
@@ -38,17 +38,6 @@ def damaged_copies(content: bytes, count: int, seed: int) -> list[Copy]:
     return copies
 
 
-def _truncated(draw: random.Random, content: bytes, _: Sequence[int]) -> bytes:
-    return content[: draw.randrange(len(content))]
-
-
-def _structure_changed(draw: random.Random, content: bytes, places: Sequence[int]) -> bytes:
-    changed = bytearray(content)
-    for _ in range(draw.randint(1, 8)):
-        changed[draw.choice(places)] = draw.randrange(256)
-    return bytes(changed)
-
-
 def _byte_changed(draw: random.Random, content: bytes, _: Sequence[int]) -> bytes:
     changed = bytearray(content)
     changed[draw.randrange(len(content))] = draw.randrange(256)
@@ -61,8 +50,8 @@ def _tail_zeroed(draw: random.Random, content: bytes, _: Sequence[int]) -> bytes
 
 
 KINDS: tuple[tuple[str, int, Damage], ...] = (  # of 690
-    ("truncated", 120, _truncated),
-    ("1-8 structural bytes", 300, _structure_changed),
+    ("truncated", 120, cut),
+    ("1-8 structural bytes", 300, bytes_changed),
     ("one byte", 150, _byte_changed),
     ("zeroed tail", 120, _tail_zeroed),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -29,16 +29,18 @@ def damaged(content: bytes, count: int, seed: int) -> Iterator[bytes]:
     """Yield files cut short, with 1 to 8 structural bytes or words changed, or all random."""
     source = random.Random(seed)
     places = structural_bytes(content)
-    kinds = (_cut, _bytes_changed, _words_changed, _noise)
+    kinds = (cut, bytes_changed, _words_changed, _noise)
     for index in range(count):
         yield kinds[index % len(kinds)](source, content, places)
 
 
-def _cut(source: random.Random, content: bytes, _: list[int]) -> bytes:
+def cut(source: random.Random, content: bytes, _: Sequence[int]) -> bytes:
+    """End it anywhere."""
     return content[: source.randrange(len(content))]
 
 
-def _bytes_changed(source: random.Random, content: bytes, places: list[int]) -> bytes:
+def bytes_changed(source: random.Random, content: bytes, places: Sequence[int]) -> bytes:
+    """Change 1 to 8 structural bytes."""
     result = bytearray(content)
     for _ in range(source.randint(1, 8)):
         result[source.choice(places)] = source.randrange(256)
