@@ -15,7 +15,7 @@ from edgeq.daemon.deployment import UNLOADED, Deployment
 from edgeq.daemon.uploads import OnDeployThread, Uploads
 from edgeq.errors import NotFoundError
 from edgeq.serve.data_plane import ModelState, ModelView
-from edgeq.swap import Inference, LiveInfo
+from edgeq.swap import Afterwards, Inference, LiveInfo, at_once
 
 Array = npt.NDArray[Any]
 
@@ -68,13 +68,20 @@ class Plane:
         inputs: Mapping[str, Array],
         timeout_s: float | None,
         priority: int = 0,
+        afterwards: Afterwards = at_once,
     ) -> Future[Inference]:
         """Queue one inference, and offer its inputs to the sample store."""
         deployment = self._deployer.models.find(name)
         if version is not None:
             self.model(name, version)
-        future = deployment.slot.submit(inputs, timeout_s=timeout_s, priority=priority)
-        future.add_done_callback(functools.partial(self._answered, deployment, inputs))
+        future = deployment.slot.submit(
+            inputs, timeout_s=timeout_s, priority=priority, afterwards=afterwards
+        )
+        answered = functools.partial(self._answered, deployment, inputs)
+        if future.done():
+            afterwards(functools.partial(answered, future))
+        else:
+            future.add_done_callback(answered)
         return future
 
     def _answered(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -14,6 +15,8 @@ from edgeq.serve.data_plane import DataPlane, ModelView
 from edgeq.serve.requests import InferRequest
 from edgeq.serve.statistics import Statistics, Timing
 from edgeq.swap import Inference
+
+logger = logging.getLogger(__name__)
 
 
 class RequestRecord(NamedTuple):
@@ -40,6 +43,7 @@ class Call:
     engine: str = ""
     submitted_ns: int = 0
     inference: Inference | None = None
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Calls:
@@ -82,6 +86,7 @@ class Calls:
             request.inputs,
             timeout_s=self._timeout_s(request),
             priority=request.priority,
+            afterwards=call.afterwards.append,
         )
 
     def take(self, call: Call, future: Future[Inference]) -> Inference:
@@ -111,7 +116,7 @@ class Calls:
         return min(request.timeout_s or self._most_s, self._most_s)
 
     def finish(self, call: Call, code: str, *, succeeded: bool) -> None:
-        """Count the call, its answer being sent."""
+        """Count the call, and do what was left until its answer was sent."""
         ended_ns = time.perf_counter_ns()
         total_ns = ended_ns - call.started_ns
         if succeeded and call.inference is not None:
@@ -120,6 +125,11 @@ class Calls:
             self.statistics.failed(call.model, call.version, total_ns)
         record = RequestRecord(call.model, call.version, call.protocol, code, total_ns / 1e9)
         self._on_request(record)
+        for act in call.afterwards:
+            try:
+                act()
+            except Exception:
+                logger.exception("an answered request was not counted", extra={"model": call.model})
 
 
 def _timing(call: Call, ended_ns: int) -> Timing:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, Literal, NamedTuple, Protocol
 
-from edgeq.swap import Inference
+from edgeq.swap import Afterwards, Inference
 from edgeq.tflite.runtime import Array, TensorSpec
 
 ModelState = Literal["READY", "LOADING", "UNAVAILABLE"]
@@ -44,9 +44,12 @@ class DataPlane(Protocol):
         version: str | None,
         inputs: Mapping[str, Array],
         timeout_s: float | None,
-        priority: int = 0,
+        priority: int,
+        afterwards: Afterwards,
     ) -> Future[Inference]:
         """Queue one inference; `priority` orders those that wait, as `Slot.submit` says.
+
+        What was done on the caller's thread is counted, and kept as a sample, `afterwards`.
 
         Raises:
             NotFoundError: no such model or version.

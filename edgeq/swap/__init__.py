@@ -15,12 +15,13 @@ from edgeq.swap.probation import (
     latency_verdict,
     probation_verdict,
 )
-from edgeq.swap.requests import Inference, InferRecord
+from edgeq.swap.requests import Afterwards, Inference, InferRecord, at_once
 from edgeq.swap.shadow import Shadow, ShadowOptions, ShadowReport, shadow_verdict
 from edgeq.swap.slot import Slot
 from edgeq.swap.turn import TurnBudget
 
 __all__ = [
+    "Afterwards",
     "Hang",
     "HangWatch",
     "Health",
@@ -37,6 +38,7 @@ __all__ = [
     "Slot",
     "SwapOptions",
     "TurnBudget",
+    "at_once",
     "latency_verdict",
     "probation_verdict",
     "shadow_verdict",

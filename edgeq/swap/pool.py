@@ -119,13 +119,16 @@ class Pool:
                 errors += isinstance(outcome, EngineError)
         return Tally(answers, errors, nonfinite)
 
-    def note(self, tally: Tally, infer_s: float) -> None:
-        """Take a run into account, which lasted `infer_s`."""
+    def note(self, tally: Tally) -> None:
+        """Take what came of a run into account."""
         self.requests += tally.answers + tally.errors
         self.errors += tally.errors
         self.nonfinite += tally.nonfinite
-        if tally.answers:
-            self.latest_s = infer_s / tally.answers
+
+    def time(self, answers: int, infer_s: float) -> None:
+        """Take into account how long a run lasted that gave so many answers."""
+        if answers:
+            self.latest_s = infer_s / answers
             former_s = self.typical_s if math.isfinite(self.typical_s) else self.latest_s
             self.typical_s = former_s + NEWEST_SHARE * (self.latest_s - former_s)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from edgeq.errors import EdgeqError, EngineError, RequestError
 
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array]
+Afterwards = Callable[[Callable[[], None]], object]  # takes what can wait until an answer is sent
 
 # Clients name 1 as the most urgent, 2 as the next, and 0 (or nothing) for the default: Triton's
 # schedule policy. Its default level is set for each model; here 9 levels go before it.
@@ -43,6 +44,11 @@ class InferRecord(NamedTuple):
 
 
 Outcome = dict[str, Array] | EdgeqError  # whatever goes wrong is one too: a caller waits for it
+
+
+def at_once(tell: Callable[[], None]) -> None:
+    """Leave nothing for afterwards."""
+    tell()
 
 
 @dataclass(frozen=True, eq=False)

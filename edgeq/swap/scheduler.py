@@ -18,7 +18,15 @@ from edgeq.swap.options import SwapOptions
 from edgeq.swap.places import Places
 from edgeq.swap.pool import AtWork, Instance, Pool, close_engines
 from edgeq.swap.queue import RequestQueue
-from edgeq.swap.requests import Inference, InferRecord, Inputs, Outcome, Waiting, infer
+from edgeq.swap.requests import (
+    Afterwards,
+    Inference,
+    InferRecord,
+    Inputs,
+    Outcome,
+    Waiting,
+    infer,
+)
 
 # One thread that submits keeps one engine busy while it runs it itself. Two engines on workers
 # answered as many requests as one inline where an inference takes 0.18 ms (2 x86 cores, 16 clients
@@ -105,12 +113,15 @@ class Scheduler:
         self._bind()
         return self._idle.pop()
 
-    def run_here(self, instance: Instance, inputs: Inputs, submitted: float) -> Future[Inference]:
-        """Run a claimed engine; returns a future that is done."""
+    def run_here(
+        self, instance: Instance, inputs: Inputs, submitted: float, afterwards: Afterwards
+    ) -> Future[Inference]:
+        """Run a claimed engine; returns a future that is done. It is counted `afterwards`."""
         started = instance.busy_since = time.monotonic()
         outcome = infer(instance.engine, inputs)
         run = _Run(instance.engine.kind, started, time.monotonic() - started, (outcome,))
         self._let_go(instance, run, 1)
+        afterwards(lambda: self._count(run, (submitted,)))
         answer = self._answer(run, outcome, submitted)
         return Done(answer) if isinstance(answer, Inference) else Done(None, answer)
 
@@ -262,6 +273,7 @@ class Scheduler:
         # The places are free before the callers hear, who may at once send the next request.
         if not self._let_go(instance, run, len(requests)):
             return
+        self._count(run, [request.submitted for request in begun])
         for request in late:
             request.fail(self._too_late(request))
         for request, outcome in zip(begun, run.outcomes, strict=True):
@@ -279,12 +291,12 @@ class Scheduler:
 
     def _let_go(self, instance: Instance, run: _Run, requests: int) -> bool:
         """Take the engine back; False where it had been given up, and its requests with it."""
-        tally = self.pool.tally(run.outcomes)
+        answers = sum(isinstance(outcome, dict) for outcome in run.outcomes)
         with self._places.lock:
             instance.busy_since, instance.at_work = 0.0, None
             if instance.is_given_up:
                 return False
-            self.pool.note(tally, run.infer_s)
+            self.pool.time(answers, run.infer_s)
             self._idle.append(instance)
             must_end = self._unbind(requests)
             if self._waiting:
@@ -303,19 +315,27 @@ class Scheduler:
             future.set_exception(answer)
 
     def _answer(self, run: _Run, outcome: Outcome, submitted: float) -> Inference | EdgeqError:
-        """Tell of the inference, and return what the caller gets."""
+        """Return what the caller gets."""
+        if not isinstance(outcome, dict):
+            return outcome
         version, queue_s = self.pool.info.version, run.started - submitted
-        is_answer = isinstance(outcome, dict)
-        if is_answer or isinstance(outcome, EngineError):
-            record = InferRecord(
-                self._name, version, run.kind, queue_s, run.infer_s,
-                not is_answer, len(run.outcomes),
-            )  # fmt: skip
-            with contextlib.suppress(Exception):
-                self._on_infer(record)
-        if isinstance(outcome, dict):
-            return Inference(outcome, version, run.kind, queue_s, run.infer_s)
-        return outcome
+        return Inference(outcome, version, run.kind, queue_s, run.infer_s)
+
+    def _count(self, run: _Run, submitted: Sequence[float]) -> None:
+        """Take what came of a run into account, and tell of each inference in it."""
+        tally = self.pool.tally(run.outcomes)
+        with self._places.lock:
+            self.pool.note(tally)
+        version, together = self.pool.info.version, len(run.outcomes)
+        for outcome, begun in zip(run.outcomes, submitted, strict=True):
+            is_answer = isinstance(outcome, dict)
+            if is_answer or isinstance(outcome, EngineError):
+                record = InferRecord(
+                    self._name, version, run.kind, run.started - begun, run.infer_s,
+                    not is_answer, together,
+                )  # fmt: skip
+                with contextlib.suppress(Exception):
+                    self._on_infer(record)
 
     # The end.
 

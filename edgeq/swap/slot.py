@@ -19,7 +19,7 @@ from edgeq.swap.options import Policy, SwapOptions
 from edgeq.swap.places import Places
 from edgeq.swap.pool import Instance, LiveInfo, Pool, Source, load_pool
 from edgeq.swap.probation import Health
-from edgeq.swap.requests import Inference, InferRecord
+from edgeq.swap.requests import Afterwards, Inference, InferRecord, at_once
 from edgeq.swap.scheduler import Scheduler
 from edgeq.swap.turn import TurnBudget
 
@@ -34,7 +34,8 @@ class Slot:
     """One model's place to be served from; no lock is held while an engine is loaded or runs.
 
     Args:
-        on_infer: told of every inference, on the thread that ran it; must not raise.
+        on_infer: told of every inference, on the thread that ran it or where `submit`'s
+            `afterwards` has it done; must not raise.
         turn: of the event loop that submits; slots of the same loop share it.
     """
 
@@ -116,7 +117,12 @@ class Slot:
         return True
 
     def submit(
-        self, inputs: Mapping[str, Array], *, timeout_s: float | None = None, priority: int = 0
+        self,
+        inputs: Mapping[str, Array],
+        *,
+        timeout_s: float | None = None,
+        priority: int = 0,
+        afterwards: Afterwards = at_once,
     ) -> Future[Inference]:
         """Have the version that is live now answer a request.
 
@@ -127,6 +133,8 @@ class Slot:
 
         Args:
             priority: 1 is the most urgent, 2 the next; 0 stands for `requests.DEFAULT_PRIORITY`.
+            afterwards: given what counts an inference that ran on the caller's thread, to be
+                called once its answer is on the way.
 
         Raises:
             UnavailableError: nothing serves, the queue is full or too long for the deadline, or
@@ -144,7 +152,7 @@ class Slot:
                     deadline = now + timeout_s
                     self._check_in_time(scheduler.expected_s(priority), timeout_s)
                 return scheduler.enqueue(inputs, now, deadline, priority)
-        future = scheduler.run_here(instance, inputs, now)
+        future = scheduler.run_here(instance, inputs, now, afterwards)
         self._turn_budget.spend(time.monotonic() - now)
         return future
 

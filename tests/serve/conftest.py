@@ -30,7 +30,7 @@ from edgeq.serve.rights import Rights
 from edgeq.serve.server import Server
 from edgeq.serve.shared_memory import SharedMemory
 from edgeq.serve.statistics import Statistics
-from edgeq.swap import Inference
+from edgeq.swap import Afterwards, Inference
 from edgeq.systemd import FdStore, Notifier
 from edgeq.tflite.runtime import TensorSpec
 
@@ -104,7 +104,8 @@ class FakeDataPlane:
         version: str | None,
         inputs: Mapping[str, np.ndarray],
         timeout_s: float | None,
-        priority: int = 0,
+        priority: int,
+        afterwards: Afterwards,
     ) -> Future[Any]:
         self.submitted.append((name, version, timeout_s))
         self.priorities.append(priority)

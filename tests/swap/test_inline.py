@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,28 @@ def test_a_quick_model_answers_before_submit_returns(bench: Bench) -> None:
     assert future.result().infer_s > 0
     assert bench.records[0].infer_s == future.result().infer_s
     assert slot.queue_length == 0
+
+
+def test_what_counts_an_inference_can_wait_until_its_answer_is_sent(bench: Bench) -> None:
+    slot = bench.slot(inline_below_s=QUICK)
+    recorded(bench, slot)
+    left: list[Callable[[], None]] = []
+    future = slot.submit(INPUTS, afterwards=left.append)
+    assert answer(future) == ("1", 1.0)
+    assert (slot.health.requests, bench.records) == (0, [])
+    assert answer(slot.submit(INPUTS, afterwards=left.append)) == ("1", 1.0)  # the engine is free
+    for tell in left:
+        tell()
+    assert slot.health.requests == 2
+    assert bench.records[0].infer_s == future.result().infer_s
+
+
+def test_what_a_worker_ran_is_counted_before_its_answer(bench: Bench) -> None:
+    slot = bench.slot(inline_below_s=0.0)
+    recorded(bench, slot)
+    left: list[Callable[[], None]] = []
+    assert answer(slot.submit(INPUTS, afterwards=left.append)) == ("1", 1.0)
+    assert (slot.health.requests, len(bench.records), left) == (1, 1, [])
 
 
 def test_where_the_bound_is_zero_workers_answer(bench: Bench) -> None:

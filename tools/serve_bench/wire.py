@@ -9,6 +9,7 @@ import base64
 import json
 import re
 import socket
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 JSON_LENGTH = re.compile(rb"\r\n" + HEADER_LENGTH.encode() + rb": *(\d+)", re.IGNORECASE)
 END = b"\r\n\r\n"
-RECEIVE_BYTES = 1 << 18
+RECEIVE_BYTES = 1 << 16  # more is a memory mapping of its own for each answer
 TIMEOUT_S = 60.0
 
 
@@ -53,11 +54,14 @@ class Connection:
     def __init__(self, address: tuple[str, int] | Path, timeout_s: float = TIMEOUT_S) -> None:
         if isinstance(address, Path):
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.socket.settimeout(timeout_s)
             self.socket.connect(str(address))
         else:
-            self.socket = socket.create_connection(address, timeout_s)
+            self.socket = socket.create_connection(address)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # The kernel's timeouts: Python's own take a poll(2) before each call.
+        seconds = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1e6))
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.socket.setsockopt(socket.SOL_SOCKET, direction, seconds)
 
     def ask(self, request: bytes) -> Answer:
         """Send a request and return its answer.

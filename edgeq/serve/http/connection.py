@@ -17,7 +17,7 @@ import httptools
 
 from edgeq.errors import EdgeqError, InvalidRequestError, TimedOutError, TooLargeError
 from edgeq.serve.http.answers import error_answer
-from edgeq.serve.http.framing import read_head
+from edgeq.serve.http.framing import HeadReader
 from edgeq.serve.http.messages import Answer, Request
 from edgeq.serve.http.writing import reset, write_answer
 from edgeq.serve.limits import Limits
@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._limits = owner.limits
         self._loop = owner.loop
         self._parser = httptools.HttpRequestParser(self)
+        self._heads = HeadReader(owner.limits.max_header_bytes)
         self._waiting: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
         self._asked: Request | None = None  # what the task answers
@@ -192,9 +193,8 @@ class Connection(asyncio.Protocol):
         self._received = 0
         if self._is_deaf:
             return
-        limit = self._limits.max_header_bytes
         try:
-            head = self._head = read_head(self._parser, self._url, self._headers, limit)
+            head = self._head = self._heads.read(self._parser, self._url, self._headers)
         except InvalidRequestError as error:
             self._refuse(error)
             return

@@ -8,7 +8,7 @@ import httptools
 import pytest
 
 from edgeq.errors import InvalidRequestError
-from edgeq.serve.http.framing import Head, check_head, read_head, target_of
+from edgeq.serve.http.framing import Head, HeadReader, check_head, target_of
 
 HOST = {b"host": b"box"}
 
@@ -59,7 +59,7 @@ def test_chunks_in_http_1_0_are_refused() -> None:
         check_head("1.0", {b"transfer-encoding": b"chunked"})
 
 
-def head_of(text: bytes) -> Head:
+def head_of(text: bytes, reader: HeadReader | None = None) -> Head:
     """Read a head as a connection does."""
     found: list[Head] = []
     headers: dict[bytes, bytes] = {}
@@ -69,7 +69,7 @@ def head_of(text: bytes) -> Head:
             headers[name.lower()] = value
 
         def on_headers_complete(self) -> None:
-            found.append(read_head(parser, b"/x?y", headers, 1000))
+            found.append((reader or HeadReader(1000)).read(parser, b"/x?y", headers))
 
     parser = httptools.HttpRequestParser(Calls())
     with contextlib.suppress(httptools.HttpParserUpgrade):
@@ -129,3 +129,31 @@ def test_the_parser_does_refuse_what_this_relies_on() -> None:
                  b"Content-Length: 1\r\nContent-Length: 1", b"A: \0", b"A: b\nB: c"):  # fmt: skip
         with pytest.raises(httptools.HttpParserError):
             httptools.HttpRequestParser(object()).feed_data(b"GET / HTTP/1.1\r\n" + head + b"\r\n")
+
+
+def test_a_head_is_remembered_as_long_as_it_is_repeated() -> None:
+    reader = HeadReader(1000)
+    first = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
+    head = head_of(first, reader)
+    assert head_of(first, reader) is head
+    assert head_of(first.replace(b": 3", b": 4"), reader).announced == 4
+    assert head_of(first, reader) == head
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (b"HTTP/1.0\r\nContent-Length: 0", b"HTTP/1.1\r\nContent-Length: 0", "no Host"),
+        (b"HTTP/1.1\r\nHost: a", b"HTTP/1.1\r\nHost: a, b", "one name or address"),
+        (b"HTTP/1.1\r\nHost: a", b"HTTP/1.1\r\nHost: a\r\nX: " + bytes([120]) * 999, "over 1000"),
+    ],
+)
+def test_another_head_on_the_same_connection_is_looked_at(
+    before: bytes, after: bytes, message: str
+) -> None:
+    reader = HeadReader(1000)
+    head_of(b"GET / %s\r\n\r\n" % before, reader)
+    with pytest.raises(httptools.HttpParserCallbackError) as caught:
+        head_of(b"GET / %s\r\n\r\n" % after, reader)
+    assert isinstance(caught.value.__context__, InvalidRequestError)
+    assert message in caught.value.__context__.message
