@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +177,19 @@ def test_requests_say_where_their_tensor_is():
     }
     body = wire.lit_request(values, as_base64=True).split(wire.END)[1]
     assert wire.decoded(json.loads(body)["data"], np.dtype(np.uint8)).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+def test_a_server_that_does_not_answer_is_a_timeout(tmp_path: Path, family: int) -> None:
+    with socket.socket(family) as server:
+        server.bind(str(tmp_path / "s") if family == socket.AF_UNIX else ("127.0.0.1", 0))
+        server.listen()
+        name = server.getsockname()
+        address = Path(name) if family == socket.AF_UNIX else name
+        with closing(wire.Connection(address, 0.1)) as connection:
+            request = wire.http_request("/", method="GET")
+            with pytest.raises(TimeoutError, match=r"no answer within 0\.1 s"):
+                connection.ask(request)
 
 
 def test_a_region_is_shared_memory_that_goes_away():

@@ -54,11 +54,14 @@ class Connection:
     def __init__(self, address: tuple[str, int] | Path, timeout_s: float = TIMEOUT_S) -> None:
         if isinstance(address, Path):
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.socket.settimeout(timeout_s)
             self.socket.connect(str(address))
         else:
-            self.socket = socket.create_connection(address)
+            self.socket = socket.create_connection(address, timeout_s)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # The kernel's timeouts: Python's own take a poll(2) before each call.
+        # From here on the kernel's timeouts: Python's own take a poll(2) before each call.
+        self._timeout_s = timeout_s
+        self.socket.settimeout(None)
         seconds = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1e6))
         for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self.socket.setsockopt(socket.SOL_SOCKET, direction, seconds)
@@ -69,6 +72,12 @@ class Connection:
         Raises:
             OSError: the connection failed, timed out or was closed.
         """
+        try:
+            return self._ask(request)
+        except BlockingIOError as error:  # so the kernel calls its timeout
+            raise TimeoutError(f"no answer within {self._timeout_s:g} s") from error
+
+    def _ask(self, request: bytes) -> Answer:
         self.socket.sendall(request)
         received = self.socket.recv(RECEIVE_BYTES)
         while (end := received.find(END)) < 0:
