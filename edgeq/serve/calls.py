@@ -129,7 +129,8 @@ class Calls:
             try:
                 act()
             except Exception:
-                logger.exception("an answered request was not counted", extra={"model": call.model})
+                message = "an answered request was not counted, or not kept as a sample"
+                logger.exception(message, extra={"model": call.model})
 
 
 def _timing(call: Call, ended_ns: int) -> Timing:

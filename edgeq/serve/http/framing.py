@@ -35,8 +35,8 @@ class Head(NamedTuple):
 class HeadReader:
     """Holds the heads of one connection against what they may be.
 
-    A client mostly repeats its head, but for the body: that one is not looked at again, 1 us
-    instead of 3 to 10.
+    A client mostly repeats its head: then it is not looked at again, 0.8 us instead of 3.4, and 7
+    instead of 16 in a server that has just woken.
 
     Args:
         limit: of a head's bytes, as they are held.
